@@ -1,0 +1,53 @@
+"""Random states that survive a resume."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class RandomState(Callback):
+    """Saves torch's, Python's and numpy's random states and restores them on resume.
+
+    Without it dropout and whatever else draws from a global generator goes on from a fresh state
+    after a resume, and the run differs from an uninterrupted one. Always on; needs no line in
+    YAML. The states are restored before the first batch and not on loading, as setting up the data
+    loaders draws from them. On GPUs each process saves its own device's state.
+    """
+
+    def __init__(self) -> None:
+        """Nothing to restore yet."""
+        self._loaded: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain numbers only: checkpoints load with `weights_only=True`."""
+        name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            "python": list(random.getstate()[1]),
+            "python_gauss": random.getstate()[2],
+            "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            "numpy_rest": [int(position), int(has_gauss), float(gauss)],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until the first batch."""
+        self._loaded = state_dict
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore once."""
+        if self._loaded is None:
+            return
+        state, self._loaded = self._loaded, None
+        torch.set_rng_state(state["torch"].cpu())
+        if state["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"].cpu())
+        random.setstate((3, tuple(state["python"]), state["python_gauss"]))
+        position, has_gauss, gauss = state["numpy_rest"]
+        keys = state["numpy"].cpu().numpy().astype(np.uint32)
+        np.random.set_state(("MT19937", keys, position, has_gauss, gauss))  # noqa: NPY002

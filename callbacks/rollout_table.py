@@ -1,0 +1,73 @@
+"""Rollouts for people to read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from lit_vdistill.stages import OnPolicyModule
+from lit_vdistill.stages.on_policy import StepRecord
+
+
+class RolloutTable(Callback):
+    """Writes the rollouts of every n-th step to JSONL, and to a W&B table where W&B logs.
+
+    A row has step, sample, task, question, response, matched teacher response, each reward, total
+    and advantage. Only looks: leaving it out changes no weight.
+    """
+
+    def __init__(self, path: str, every_n_steps: int = 10) -> None:
+        """Set up.
+
+        Args:
+            path: JSONL file; rows are appended.
+            every_n_steps: Optimizer steps between two writes.
+        """
+        self.path = Path(path)
+        self.every_n_steps = every_n_steps
+        self._written = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the step just taken when its turn has come."""
+        assert isinstance(pl_module, OnPolicyModule), "RolloutTable needs a stage with rollouts"
+        record = pl_module.last_step
+        if record is None or record.step % self.every_n_steps or record.step == self._written:
+            return
+        self._written = record.step
+        if not trainer.is_global_zero:
+            return
+        rows = rollout_rows(record)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                table = [list(row.values()) for row in rows]
+                logger.log_table("rollouts", columns=list(rows[0]), data=table, step=record.step)
+
+
+def rollout_rows(record: StepRecord) -> list[dict[str, Any]]:
+    """One flat row a rollout."""
+    rows = []
+    for i, group in enumerate(record.sampled.groups):
+        for n, rollout in enumerate(group.rollouts):
+            rows.append(
+                {
+                    "step": record.step,
+                    "sample": group.sample.id,
+                    "task": str(group.sample.task),
+                    "question": group.sample.question,
+                    "answer": group.sample.answer,
+                    "response": rollout.text,
+                    "truncated": rollout.is_truncated,
+                    **{name: column[i][n] for name, column in record.scores.columns.items()},
+                    **record.sampled.breakdowns[i][n],
+                    "reward": round(record.scores.rewards[i, n].item(), 6),
+                    "advantage": round(record.advantages[i, n].item(), 6),
+                }
+            )
+    return rows

@@ -1,0 +1,1 @@
+"""Lit-VDistill: distilling video-language models with R-MSD and VISD."""

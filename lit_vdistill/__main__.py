@@ -1,0 +1,65 @@
+"""The one command: `python -m lit_vdistill COMMAND …`, also installed as `lit-vdistill`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lit_vdistill.data import tools
+
+PROG = "python -m lit_vdistill"
+TRAINING_COMMANDS = {
+    "fit": "train a stage",
+    "validate": "score a student on the held-out samples",
+    "test": "the same under the name of the test split",
+    "predict": "answer the held-out prompts greedily",
+}
+TOOLS: dict[str, dict[str, str | Callable[..., None]]] = {
+    "data": {
+        "_help": "look at data before training on it",
+        "check": tools.check,
+        "world": tools.world,
+    },
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a training command or a tool; tools start without importing torch."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(_help())
+        return
+    if args[0] in TOOLS:
+        from jsonargparse import auto_cli
+
+        auto_cli(TOOLS, args=args, as_positional=False, prog=PROG)
+        return
+    if args[0] not in TRAINING_COMMANDS:
+        sys.stderr.write(f"{PROG}: unknown command '{args[0]}'{_suggest(args[0])}\n\n{_help()}")
+        raise SystemExit(2)
+    from lit_vdistill.cli import run
+
+    run(args)
+
+
+def _help() -> str:
+    lines = [f"usage: {PROG} COMMAND …", "", "training (--config FILE, several merge; see fit --help):"]
+    lines += [f"  {name:<12} {text}" for name, text in TRAINING_COMMANDS.items()]
+    lines += ["", "tools (each with --help):"]
+    for name, entries in TOOLS.items():
+        lines += [
+            f"  {name + ' ' + sub:<12} {(entry.__doc__ or '').splitlines()[0]}"
+            for sub, entry in entries.items()
+            if callable(entry)
+        ]
+    return "\n".join([*lines, ""]) + "\n"
+
+
+def _suggest(name: str) -> str:
+    from difflib import get_close_matches
+
+    close: list[Any] = get_close_matches(name, [*TRAINING_COMMANDS, *TOOLS], n=1)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The training commands: LightningCLI with run folders, stage hand-over and readable errors."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+# Importing them lets YAML name callbacks without their package.
+import callbacks
+from lit_vdistill.data.datamodule import VideoDistillDataModule
+from lit_vdistill.stages.vlm_stage import VLMStage
+
+logger = logging.getLogger(__name__)
+_BAD_NAME = re.compile(
+    r"Option '(?P<option>[\w.]+)' is not accepted|does not accept option '(?P<key>[\w.]+)'"
+    r"|unrecognized arguments: --(?P<flag>[\w.]+)|has no attribute '(?P<name>\w+)'"
+    r"|Unexpected option: (?P<unexpected>[\w.]+)|Key '(?P<nested>[\w.]+)' is not expected"
+)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run one training command."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Not of use to a user: what our samplers and loaders do is on purpose.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    # LightningCLI reads sys.argv by itself and warns when it is given arguments beside it.
+    sys.argv = [sys.argv[0], *args]
+    VDistillCLI(
+        VLMStage,
+        VideoDistillDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveResolvedConfig,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        trainer_defaults={"callbacks": [callbacks.RandomState()], "use_distributed_sampler": False},
+        # `${…}` resolves after all files and overrides have been merged.
+        parser_kwargs={"parser_mode": "omegaconf+", "prog": "python -m lit_vdistill"},
+    )
+
+
+class VDistillParser(LightningArgumentParser):
+    """Reports a mistake in a line or two, with the nearest valid name."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Print what is wrong and exit with 2.
+
+        Raises:
+            SystemExit: Always.
+        """
+        sys.stderr.write(f"{self.prog}: error: {message.strip()}{self._suggestion(message)}\n")
+        raise SystemExit(2)
+
+    def _suggestion(self, message: str) -> str:
+        found = _BAD_NAME.search(message)
+        if not found:
+            return ""
+        bad = next(name for name in found.groups() if name)
+        close = get_close_matches(bad, self._known_names(), n=1)
+        close = close or get_close_matches(bad.rsplit(".", 1)[-1], self._known_names(), n=1)
+        return f"\nDid you mean '{close[0]}'?" if close else ""
+
+    def _known_names(self) -> list[str]:
+        """Every key of the command, and every parameter and class a config can name."""
+        names = set(_option_names(self))
+        for cls in [*_subclasses(VLMStage), VideoDistillDataModule, *_callback_classes()]:
+            names |= {cls.__name__, *_parameter_names(cls)}
+        return sorted(names)
+
+
+class SaveResolvedConfig(SaveConfigCallback):
+    """Writes the merged config to the run folder and into W&B, and compares it on resume."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write `config.yaml`; called on the first process only."""
+        folder = Path(self.config.run_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(self._text(), encoding="utf-8")
+        for run_logger in trainer.loggers:
+            if isinstance(run_logger, WandbLogger):
+                run_logger.experiment.config.update(yaml.safe_load(self._text()))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write on the first process; a fast development run writes nothing."""
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.save_config(trainer, pl_module, stage)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the config beside the weights."""
+        checkpoint["lit_vdistill_config"] = self._text()
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Report what differs; what counts is the config that was given, not the checkpoint's."""
+        saved = _flatten(yaml.safe_load(checkpoint.get("lit_vdistill_config", "{}")))
+        given = _flatten(yaml.safe_load(self._text()))
+        for key in sorted(saved.keys() | given.keys()):
+            if saved.get(key) != given.get(key) and key != "ckpt_path":
+                logger.warning(
+                    "resuming with %s: %r, the checkpoint was trained with %r",
+                    key, given.get(key), saved.get(key),
+                )  # fmt: skip
+
+    def _text(self) -> str:
+        return self.parser.dump(self.config, skip_none=False)
+
+
+class VDistillCLI(LightningCLI):
+    """LightningCLI with a run folder, and stage 1 fitted on demand."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Use the parser with readable errors, for the commands too."""
+        kwargs.setdefault("dump_header", ["lit_vdistill: the resolved config of this run"])
+        parser = VDistillParser(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=jsonargparse.ActionConfigFile, help="YAML file; several merge."
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what belongs to a run and not to a class."""
+        parser.add_argument("--run_dir", type=str, default="runs/default", help="Folder of the run.")
+        parser.add_argument(
+            "--stage1_config",
+            type=str | None,
+            default=None,
+            help="Config to fit once, when model.policy.path is a folder that does not exist yet.",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Fit stage 1 first where it is missing."""
+        config = self.config[self.subcommand]
+        path, stage1 = config.model.init_args.policy.path, config.stage1_config
+        if stage1 is None or Path(path).is_dir():
+            return
+        if "LOCAL_RANK" in os.environ:
+            raise FileNotFoundError(
+                f"the stage-1 student '{path}' does not exist; before a distributed run, fit it: "
+                f"python -m lit_vdistill fit --config {stage1}"
+            )
+        seed = str(config.seed_everything)
+        command = [sys.executable, "-m", "lit_vdistill", "fit", "--config", stage1]
+        command += ["--seed_everything", seed, "--run_dir", str(Path(path).parent)]
+        sys.stdout.write(f"No stage-1 student at {path} yet: fitting {stage1} once.\n")
+        sys.stdout.flush()
+        subprocess.run(command, check=True)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: by default a checkpoint's values silently win over YAML and command line."""
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    return {k: v for key, sub in tree.items() for k, v in _flatten(sub, f"{prefix}{key}.").items()}
+
+
+def _option_names(parser: jsonargparse.ArgumentParser) -> Iterable[str]:
+    for action in parser._actions:
+        yield from (option.removeprefix("--") for option in action.option_strings)
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [cls, *(deeper for sub in cls.__subclasses__() for deeper in _subclasses(sub))]
+
+
+def _callback_classes() -> list[type]:
+    return [getattr(callbacks, name) for name in callbacks.__all__]
+
+
+def _parameter_names(cls: type) -> Iterable[str]:
+    """Parameters of a class, and dotted fields of those that are dataclasses."""
+    import dataclasses
+    import inspect
+    import typing
+
+    hints = typing.get_type_hints(cls.__init__)
+    for name in inspect.signature(cls).parameters:
+        yield name
+        kinds = [hints.get(name), *typing.get_args(hints.get(name))]
+        for kind in kinds:
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                for field in dataclasses.fields(kind):
+                    yield from (field.name, f"{name}.{field.name}")

@@ -1,0 +1,1 @@
+"""Records, media and batches; the embedded world and its simulated teacher."""

@@ -1,0 +1,274 @@
+"""The one data module, shared by every stage: media, questions and the teacher pool."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from lit_vdistill.data.dataset import PromptBatch, PromptConfig, PromptDataset, collate
+from lit_vdistill.data.records import BadSample, read_records
+from lit_vdistill.data.sampler import ResumableSampler, ShardedEvalSampler
+from lit_vdistill.data.synthetic import WorldConfig
+from lit_vdistill.data.video import FrameConfig, MediaReader
+from lit_vdistill.data.world import build_world
+from lit_vdistill.models.vlm import load_processor
+from lit_vdistill.pool.store import PoolStore
+from lit_vdistill.responses.prompts import TEMPLATES, PromptTemplate
+from lit_vdistill.types import Task, TeacherResponse, VideoSample
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where records, media and teacher responses are."""
+
+    train_path: str
+    """Training records: .jsonl (own format) or .json (Video-R1)."""
+    val_path: str
+    """Held-out records, in either format."""
+    media_root: str
+    """Media paths of records are below it."""
+    pool_path: str | None = None
+    """Teacher pool of the training records (JSONL)."""
+    cache_dir: str | None = None
+    """Where decoded frames are kept, named by content; None decodes every time."""
+    max_bad_fraction: float = 0.01
+    """Share of a split that may be unusable; beyond it the run stops with the list."""
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How items become batches."""
+
+    batch_size: int = 8
+    """Prompts a process and step."""
+    val_batch_size: int = 8
+    """Prompts a process and validation step."""
+    num_workers: int = 0
+    """Processes that load ahead; 0 loads in the training process."""
+    seed: int = 0
+    """Seed of the order of samples."""
+    memory_gib: float = 0.0
+    """Memory in which each loading process keeps encoded samples; 0 encodes them every epoch."""
+
+
+class BadSampleLedger:
+    """Counts unusable samples of a split and stops the run beyond the budget."""
+
+    def __init__(self, split: str, total: int, max_fraction: float) -> None:
+        """Start with nothing bad among `total` samples."""
+        self.split, self.total, self.max_fraction = split, total, max_fraction
+        self.bad: dict[str, BadSample] = {}
+
+    def add(self, found: Sequence[BadSample]) -> None:
+        """Count samples, each once, and say so.
+
+        Raises:
+            ValueError: With the whole list, when there are more than the budget allows.
+        """
+        for sample in found:
+            if (sample.id, sample.place) not in {(b.id, b.place) for b in self.bad.values()}:
+                logger.warning("%s sample left out: %s", self.split, sample)
+                self.bad[f"{sample.id} {sample.place}"] = sample
+        if len(self.bad) > self.max_fraction * self.total:
+            listed = "\n  ".join(map(str, self.bad.values()))
+            raise ValueError(
+                f"{len(self.bad)} of {self.total} {self.split} samples cannot be used, more than "
+                f"data.sources.max_bad_fraction {self.max_fraction} allows:\n  {listed}"
+            )
+
+
+class VideoDistillDataModule(LightningDataModule):
+    """Prompts with their media and, for training, their teacher pool.
+
+    A sample that cannot be read is counted, named and left out within a budget. The position in
+    the data is saved in checkpoints: a resumed run sees what an uninterrupted one sees.
+    """
+
+    def __init__(
+        self,
+        processor: str,
+        sources: SourceConfig,
+        frames: FrameConfig = FrameConfig(),  # noqa: B008 - frozen
+        prompt: PromptConfig = PromptConfig(),  # noqa: B008
+        loader: LoaderConfig = LoaderConfig(),  # noqa: B008
+        world: WorldConfig | None = None,
+    ) -> None:
+        """Set up; files are read in `setup`.
+
+        Args:
+            processor: Model path whose processor encodes the prompts.
+            sources: Where records, media and teacher responses are.
+            frames: Which frames are read and how large they are.
+            prompt: How a question is put and how boxes are written.
+            loader: How items become batches.
+            world: Render the embedded world into `sources.media_root` first; None for real data.
+        """
+        super().__init__()
+        self.processor_path = processor
+        self.sources, self.frames, self.prompt = sources, frames, prompt
+        self.loader, self.world = loader, world
+        self._sampler: ResumableSampler | None = None
+        self._resume: dict[str, int] = {"epoch": 0, "batches": 0}
+
+    def prepare_data(self) -> None:
+        """Render the embedded world where it is asked for and missing."""
+        if self.world is not None:
+            build_world(self.sources.media_root, self.world)
+
+    def setup(self, stage: str) -> None:
+        """Read records and pool, count what cannot be used."""
+        self.processor = load_processor(self.processor_path)
+        self.template = load_template(self.prompt.template)
+        video = self.processor.video_processor
+        self.reader = MediaReader(
+            self.sources.media_root,
+            self.frames,
+            factor=video.patch_size * video.merge_size,
+            cache_dir=self.sources.cache_dir,
+        )
+        self.ledgers: dict[str, BadSampleLedger] = {}
+        self.val_set = self._dataset("validation", self.sources.val_path, {})
+        if stage == "fit":
+            pools = PoolStore(self.sources.pool_path).load() if self.sources.pool_path else {}
+            self.train_set = self._dataset("training", self.sources.train_path, pools)
+            _report_unmatched(self.train_set.samples, pools, self.sources.pool_path)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled by (seed, epoch), resumable, incomplete batches left out."""
+        assert self.trainer is not None
+        batch_size = self.loader.batch_size
+        self._sampler = ResumableSampler(
+            len(self.train_set),
+            seed=self.loader.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            batch_size=batch_size,
+        )
+        self._sampler.resume(self._resume["epoch"], self._resume["batches"] * batch_size)
+        return self._loader(self.train_set, self._sampler, batch_size)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every held-out sample once, in order."""
+        assert self.trainer is not None
+        sampler = ShardedEvalSampler(
+            len(self.val_set), rank=self.trainer.global_rank, world_size=self.trainer.world_size
+        )
+        return self._loader(self.val_set, sampler, self.loader.val_batch_size)
+
+    test_dataloader = predict_dataloader = val_dataloader
+
+    def on_before_batch_transfer(self, batch: PromptBatch, dataloader_idx: int) -> PromptBatch:
+        """Count the bad samples of a batch.
+
+        Raises:
+            ValueError: When the budget is exceeded or nothing of a batch is left.
+        """
+        assert self.trainer is not None
+        self.ledgers["training" if self.trainer.training else "validation"].add(batch.bad)
+        if not batch.items:
+            raise ValueError(
+                "no sample of a batch could be used: " + "; ".join(map(str, batch.bad))
+            )
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and batches done in it."""
+        if self.trainer is None or self._sampler is None:
+            return dict(self._resume)
+        loop = self.trainer.fit_loop
+        batches = loop.epoch_loop.batch_progress.current.ready
+        per_epoch = len(self._sampler) // self.loader.batch_size
+        # `current_epoch` has moved on already where a checkpoint is written at an epoch's end.
+        is_complete = batches >= per_epoch
+        epoch = loop.epoch_progress.current.completed + (1 if is_complete else 0)
+        if loop.epoch_progress.current.completed > loop.epoch_progress.current.processed - 1:
+            epoch = loop.epoch_progress.current.processed
+        return {"epoch": epoch, "batches": 0 if is_complete else batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Resume where a checkpoint was written."""
+        self._resume = dict(state_dict)
+
+    def _dataset(
+        self, split: str, path: str, pools: Mapping[str, tuple[TeacherResponse, ...]]
+    ) -> PromptDataset:
+        samples, bad = read_records(path)
+        self.ledgers[split] = BadSampleLedger(
+            split, len(samples) + len(bad), self.sources.max_bad_fraction
+        )
+        self.ledgers[split].add(bad)
+        return PromptDataset(
+            samples,
+            pools,
+            self.reader,
+            self.processor,
+            self.template,
+            self.prompt.box_units,
+            self.loader.memory_gib,
+        )
+
+    def _loader(
+        self, dataset: PromptDataset, sampler: Sampler[int], batch_size: int
+    ) -> DataLoader[Any]:
+        workers = self.loader.num_workers
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            persistent_workers=workers > 0,
+            # A generator of its own: creating an iterator draws from the global one otherwise,
+            # which a resumed run does once more than an uninterrupted one.
+            generator=torch.Generator().manual_seed(self.loader.seed),
+        )
+
+
+def load_template(name: str) -> PromptTemplate:
+    """A built-in prompt template by name, or one from a YAML file.
+
+    Raises:
+        ValueError: When it is neither, or when the file has unknown keys or tasks.
+    """
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise ValueError(
+            f"data.prompt.template '{name}': expected one of {sorted(TEMPLATES)} or an existing "
+            "YAML file"
+        )
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict) or not set(raw) <= {"name", "system", "instructions"}:
+        raise ValueError(f"{path}: expected the keys name, system and instructions")
+    instructions = raw.get("instructions") or {}
+    if unknown := sorted(set(instructions) - set(Task)):
+        raise ValueError(f"{path}: unknown task '{unknown[0]}', expected {[str(t) for t in Task]}")
+    by_task = {Task(task): text for task, text in instructions.items()}
+    return PromptTemplate(raw.get("name", path.stem), raw.get("system", ""), by_task)
+
+
+def _report_unmatched(
+    samples: Sequence[VideoSample], pools: Mapping[str, object], path: str | None
+) -> None:
+    """Say how sample ids and pool ids fail to meet; no pool at all is for the stage to refuse."""
+    if not pools:
+        return
+    ids = {sample.id for sample in samples}
+    if not ids & set(pools):
+        raise ValueError(
+            f"teacher pool {path}: none of its {len(pools)} sample ids is a training sample; "
+            "the pool belongs to other records"
+        )
+    if extra := set(pools) - ids:
+        logger.warning("teacher pool %s: %d sample ids match no training sample", path, len(extra))
+    if missing := ids - set(pools):
+        logger.warning("teacher pool %s: %d training samples have no response", path, len(missing))

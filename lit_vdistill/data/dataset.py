@@ -1,0 +1,170 @@
+"""From a record to tensors: one item a sample, one batch of items."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import ProcessorMixin
+
+from lit_vdistill.data.records import BadSample
+from lit_vdistill.data.video import MediaError, MediaReader
+from lit_vdistill.models.prompt import EncodedPrompt, Medium, encode_prompt
+from lit_vdistill.pool.quality import score_responses
+from lit_vdistill.responses.prompts import PromptTemplate, render_messages
+from lit_vdistill.types import ScoredResponse, TeacherResponse, VideoSample
+
+BoxUnits = Literal["pixels", "thousandths"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One sample, ready for every network and every reward."""
+
+    sample: VideoSample
+    """Its boxes are in the units that the model writes."""
+    prompt: EncodedPrompt
+    pool: tuple[ScoredResponse, ...]
+    """Teacher responses with their quality; empty when there are none."""
+    is_padding: bool = False
+    """A copy that only keeps sharded ranks in step; not to be scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBatch:
+    """Items of one step; text-only, image and video prompts may stand side by side."""
+
+    items: tuple[Item, ...]
+    bad: tuple[BadSample, ...] = ()
+    """Samples that were drawn and could not be used."""
+
+    @property
+    def prompts(self) -> tuple[EncodedPrompt, ...]:
+        """The encoded prompts."""
+        return tuple(item.prompt for item in self.items)
+
+    def to(self, device: torch.device | str) -> "PromptBatch":
+        """The batch on a device; Lightning calls it."""
+        items = (replace(item, prompt=item.prompt.to(device)) for item in self.items)
+        return replace(self, items=tuple(items))
+
+    def __len__(self) -> int:
+        """Number of usable items."""
+        return len(self.items)
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How a question is put and how boxes are written."""
+
+    template: str = "grounded"
+    """`grounded` (states the grammar), `short` (the bare question), or a YAML file with the keys
+    `name`, `system` and `instructions` (a text by task)."""
+    box_units: BoxUnits = "pixels"
+    """Units of boxes in text: `pixels` of the frame the model sees (Qwen2.5-VL), or `thousandths`
+    of width and height (Qwen3-VL)."""
+
+
+class PromptDataset(Dataset[Item | BadSample]):
+    """Samples of one split with their media and teacher responses."""
+
+    def __init__(
+        self,
+        samples: Sequence[VideoSample],
+        pools: Mapping[str, tuple[TeacherResponse, ...]],
+        reader: MediaReader,
+        processor: ProcessorMixin,
+        template: PromptTemplate,
+        box_units: BoxUnits,
+        memory_gib: float = 0.0,
+    ) -> None:
+        """Join what is given; nothing is read before an item is asked for.
+
+        Args:
+            samples: Records of the split.
+            pools: Teacher responses by sample id.
+            reader: Reads their media.
+            processor: Encodes prompts.
+            template: The words around a question.
+            box_units: Units of boxes in text.
+            memory_gib: Encoded samples are kept in memory up to this size; the pixels of a medium
+                are kept once, however many questions are asked about it.
+        """
+        self.samples = samples
+        self.pools = pools
+        self.reader = reader
+        self.processor = processor
+        self.template = template
+        self.box_units = box_units
+        self._free_bytes = int(memory_gib * 2**30)
+        self._items: dict[int, Item] = {}
+        self._pixels: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Item | BadSample:
+        """Read and encode one sample; one that cannot be read comes back as a `BadSample`.
+
+        A negative index `~i` gives sample i as padding.
+        """
+        if index < 0:
+            item = self[~index]
+            return replace(item, is_padding=True) if isinstance(item, Item) else item
+        if index in self._items:
+            return self._items[index]
+        item = self._encode(self.samples[index])
+        if isinstance(item, Item):
+            self._keep(index, item)
+        return item
+
+    def _encode(self, sample: VideoSample) -> Item | BadSample:
+        medium = None
+        if sample.media is not None:
+            try:
+                medium = self.reader.read(sample.media, sample.media_type)
+            except MediaError as error:
+                return BadSample(sample.id, sample.media, str(error))
+        sample = in_text_units(sample, medium, self.box_units)
+        messages = render_messages(sample, self.template)
+        prompt = encode_prompt(self.processor, messages, medium, sample.id)
+        pool = score_responses(sample, self.pools.get(sample.id, ()))
+        return Item(sample, prompt, pool)
+
+    def _keep(self, index: int, item: Item) -> None:
+        """Remember an item while there is room, sharing the pixels of its medium."""
+        pixels, media = item.prompt.pixels, item.sample.media
+        if pixels is not None and media is not None:
+            if media not in self._pixels:
+                size = pixels.numel() * pixels.element_size()
+                if size > self._free_bytes:
+                    return
+                self._free_bytes -= size
+                self._pixels[media] = pixels
+            item = replace(item, prompt=replace(item.prompt, pixels=self._pixels[media]))
+        if self._free_bytes > 0:
+            self._items[index] = item
+
+
+def in_text_units(sample: VideoSample, medium: Medium | None, units: BoxUnits) -> VideoSample:
+    """The sample with its boxes as the model writes them, so that rewards compare like with like."""
+    if medium is None or not sample.evidence.boxes:
+        return sample
+    height, width = medium.frames.shape[1:3]
+    x, y = (width, height) if units == "pixels" else (1000, 1000)
+    boxes = tuple(
+        replace(item, box=(item.box[0] * x, item.box[1] * y, item.box[2] * x, item.box[3] * y))
+        for item in sample.evidence.boxes
+    )
+    return replace(sample, evidence=replace(sample.evidence, boxes=boxes))
+
+
+def collate(items: Sequence[Item | BadSample]) -> PromptBatch:
+    """Put items into a batch; bad samples are carried along to be counted."""
+    return PromptBatch(
+        items=tuple(item for item in items if isinstance(item, Item)),
+        bad=tuple(item for item in items if isinstance(item, BadSample)),
+    )

@@ -1,0 +1,262 @@
+"""Records on disk: the project's own JSONL and Video-R1's JSON.
+
+The own format has one JSON object a line:
+
+    {"id": "v1-when", "task": "temporal_grounding", "media": "videos/v1.mp4",
+     "media_type": "video", "question": "When is the cup lifted?", "options": [],
+     "answer": "[2.0, 5.0]",
+     "evidence": {"spans": [[2.0, 5.0]],
+                  "boxes": [{"time_s": 3.0, "name": "cup", "box": [0.1, 0.2, 0.4, 0.6]}]},
+     "meta": {"source": "demo"}}
+
+| key | required | what |
+|---|---|---|
+| `id` | yes | unique in the file; joins the teacher pool |
+| `task` | yes | one of `lit_vdistill.types.Task` |
+| `question` | yes | the bare question |
+| `answer` | yes | letter, `yes`/`no`, number or text; for grounding what a person would say |
+| `media` | | path below `data.media_root`; null or absent for text only |
+| `media_type` | | `video` (default), `image`, or `text` when there is no medium |
+| `options` | for `mcq`, `temporal_mcq` | option texts without letters, in the order A, B, C … |
+| `evidence.spans` | for `temporal_*` | `[start, end]` in seconds; the first is the answer |
+| `evidence.boxes` | for `spatial_grounding` | corners as shares of width and height in [0, 1] |
+| `meta` | | anything flat to keep |
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lit_vdistill.types import BoxAt, Evidence, Task, VideoSample
+
+_VIDEO_R1_TASKS = {
+    "multiple choice": Task.MCQ,
+    "numerical": Task.NUMERICAL,
+    "regression": Task.NUMERICAL,
+    "OCR": Task.OCR,
+    "free-form": Task.OPEN_ENDED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BadSample:
+    """A sample that cannot be used, and why."""
+
+    id: str
+    place: str
+    """File and line of the record, or path of the medium."""
+    reason: str
+
+    def __str__(self) -> str:
+        """One line for a report."""
+        return f"{self.id} ({self.place}): {self.reason}"
+
+
+def read_records(path: str | Path) -> tuple[list[VideoSample], list[BadSample]]:
+    """Read a file in one of the known formats: `.jsonl` is our own, `.json` is Video-R1's list.
+
+    Returns:
+        The good samples in file order and the bad records; an id that was seen before is bad.
+
+    Raises:
+        FileNotFoundError: When the file does not exist.
+        ValueError: When the file as a whole is not of its format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"records {path} do not exist (data.train_path, data.val_path)")
+    readers = {".jsonl": (_lines, parse_record), ".json": (_video_r1_rows, parse_video_r1)}
+    if path.suffix not in readers:
+        raise ValueError(
+            f"{path}: unknown format '{path.suffix}', expected .jsonl (own) or .json (Video-R1)"
+        )
+    rows, parse = readers[path.suffix]
+    samples: dict[str, VideoSample] = {}
+    bad: list[BadSample] = []
+    for place, raw in rows(path):
+        try:
+            sample = parse(raw() if callable(raw) else raw)
+        except ValueError as error:
+            bad.append(BadSample(_guess_id(raw), place, str(error)))
+            continue
+        if sample.id in samples:
+            bad.append(BadSample(sample.id, place, "this id stands in the file already"))
+            continue
+        samples[sample.id] = sample
+    return list(samples.values()), bad
+
+
+def write_records(path: str | Path, samples: list[VideoSample]) -> None:
+    """Write samples in the own format."""
+    text = "".join(json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def parse_record(raw: Any) -> VideoSample:
+    """One record of the own format.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
+    raw = _expect(raw, dict, "record")
+    known = {field.name for field in fields(VideoSample)}
+    if unknown := sorted(set(raw) - known):
+        raise ValueError(f"unknown key '{unknown[0]}', the schema has {sorted(known)}")
+    media = raw.get("media")
+    sample = VideoSample(
+        id=_text(raw, "id"),
+        task=_task(_text(raw, "task")),
+        question=_text(raw, "question"),
+        answer=_text(raw, "answer"),
+        media=None if media is None else _expect(media, str, "media"),
+        media_type=raw.get("media_type", "text" if media is None else "video"),
+        options=tuple(_expect(o, str, "options") for o in _expect(raw.get("options", []), list, "options")),
+        evidence=_evidence(_expect(raw.get("evidence", {}), dict, "evidence")),
+        meta=_expect(raw.get("meta", {}), dict, "meta"),
+    )
+    check_sample(sample)
+    return sample
+
+
+def parse_video_r1(raw: Any) -> VideoSample:
+    """One row of Video-R1's list: `problem`, `problem_type`, `solution`, `path`, `options`.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
+    raw = _expect(raw, dict, "row")
+    kind = _text(raw, "problem_type")
+    if kind not in _VIDEO_R1_TASKS:
+        raise ValueError(f"'problem_type' must be one of {sorted(_VIDEO_R1_TASKS)}, got '{kind}'")
+    solution = re.search(r"<answer>(.*?)</answer>", _text(raw, "solution"), re.DOTALL)
+    if not solution:
+        raise ValueError(f"'solution' has no <answer>…</answer>: {raw['solution']!r}")
+    options = raw.get("options") or []
+    sample = VideoSample(
+        id=str(raw.get("problem_id", "")),
+        task=_VIDEO_R1_TASKS[kind],
+        question=_text(raw, "problem"),
+        answer=solution.group(1).strip(),
+        media=_text(raw, "path").removeprefix("./"),
+        media_type=raw.get("data_type", "video"),
+        # "A. cup" -> "cup": our options carry no letters.
+        options=tuple(re.sub(r"^[A-Z][.)]\s*", "", _expect(o, str, "options")) for o in options),
+        meta={"source": "video-r1"},
+    )
+    check_sample(sample)
+    return sample
+
+
+def check_sample(sample: VideoSample) -> None:
+    """Whether a sample carries what its task needs.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
+    if not sample.id or not sample.question:
+        raise ValueError("'id' and 'question' must not be empty")
+    if sample.media_type not in ("video", "image", "text"):
+        raise ValueError(f"'media_type' must be video, image or text, got '{sample.media_type}'")
+    if (sample.media is None) != (sample.media_type == "text"):
+        raise ValueError(f"'media' is {sample.media!r} but 'media_type' is '{sample.media_type}'")
+    _check_answer(sample)
+    for start, end in sample.evidence.spans:
+        if not 0 <= start <= end:
+            raise ValueError(f"'evidence.spans' must have 0 <= start <= end, got [{start}, {end}]")
+    for item in sample.evidence.boxes:
+        x1, y1, x2, y2 = item.box
+        # 1 % of tolerance: annotators' boxes overshoot the frame by rounding.
+        if not (0 <= x1 < x2 <= 1.01 and 0 <= y1 < y2 <= 1.01):
+            raise ValueError(
+                "'evidence.boxes' must be shares of width and height with x1 < x2 and y1 < y2 in "
+                f"[0, 1], got {list(item.box)}"
+            )
+
+
+def _check_answer(sample: VideoSample) -> None:
+    answer, task = sample.answer, sample.task
+    if task in (Task.MCQ, Task.TEMPORAL_MCQ):
+        letters = [chr(ord("A") + i) for i in range(len(sample.options))]
+        if answer not in letters:
+            raise ValueError(f"'answer' must be the letter of one of the options {letters}, got '{answer}'")
+    if task is Task.BINARY and answer.lower() not in ("yes", "no"):
+        raise ValueError(f"'answer' of a binary task must be yes or no, got '{answer}'")
+    if task is Task.NUMERICAL and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", answer):
+        raise ValueError(f"'answer' of a numerical task must be a plain number, got '{answer}'")
+    if task in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ) and not sample.evidence.spans:
+        raise ValueError(f"task '{task}' needs 'evidence.spans'")
+    if task is Task.SPATIAL_GROUNDING and not sample.evidence.boxes:
+        raise ValueError(f"task '{task}' needs 'evidence.boxes'")
+    if not answer:
+        raise ValueError("'answer' must not be empty")
+
+
+def _evidence(raw: Mapping[str, Any]) -> Evidence:
+    spans = _expect(raw.get("spans", []), list, "evidence.spans")
+    boxes = _expect(raw.get("boxes", []), list, "evidence.boxes")
+    return Evidence(
+        spans=tuple(_numbers(span, 2, "evidence.spans") for span in spans),  # type: ignore[misc]
+        boxes=tuple(_box_at(_expect(box, dict, "evidence.boxes")) for box in boxes),
+    )
+
+
+def _box_at(raw: Mapping[str, Any]) -> BoxAt:
+    time_s = raw.get("time_s")
+    if time_s is not None and not isinstance(time_s, (int, float)):
+        raise ValueError(f"'evidence.boxes.time_s' must be a number or null, got {time_s!r}")
+    box = _numbers(raw.get("box"), 4, "evidence.boxes.box")
+    return BoxAt(time_s, _text(raw, "name"), box)  # type: ignore[arg-type]
+
+
+def _numbers(value: Any, count: int, key: str) -> tuple[float, ...]:
+    is_list = isinstance(value, list) and len(value) == count
+    if not is_list or not all(type(item) in (int, float) for item in value):
+        raise ValueError(f"'{key}' must be a list of {count} numbers, got {value!r}")
+    return tuple(float(item) for item in value)
+
+
+def _text(raw: Mapping[str, Any], key: str) -> str:
+    if key not in raw:
+        raise ValueError(f"the key '{key}' is missing")
+    return _expect(raw[key], str, key)
+
+
+def _task(name: str) -> Task:
+    if name not in list(Task):
+        raise ValueError(f"'task' must be one of {[str(task) for task in Task]}, got '{name}'")
+    return Task(name)
+
+
+def _expect(value: Any, kind: type, key: str) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"'{key}' must be a {kind.__name__}, got {value!r}")
+    return value
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield f"{path}, line {number}", lambda line=line: json.loads(line)
+
+
+def _video_r1_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: expected a list of rows, got {type(rows).__name__}")
+    yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows))
+
+
+def _guess_id(raw: Any) -> str:
+    try:
+        raw = raw() if callable(raw) else raw
+        return str(raw.get("id", raw.get("problem_id", "?")))
+    except (ValueError, AttributeError):
+        return "?"

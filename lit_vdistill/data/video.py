@@ -1,0 +1,207 @@
+"""One frame plan a medium, made once: what is decoded here feeds every network and every reward."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lit_vdistill.data import decode_worker
+from lit_vdistill.models.prompt import Medium
+
+logger = logging.getLogger(__name__)
+_CACHE_VERSION = 1
+
+
+class MediaError(Exception):
+    """A medium that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class FrameConfig:
+    """Which frames are read and how large they are."""
+
+    num_frames: int = 16
+    """Frames a video, evenly from the first to the last (R-MSD §4.1.3 trains with 16)."""
+    max_pixels: int = 105_369
+    """Largest width × height a frame; larger ones are scaled down, none is scaled up."""
+    decode_timeout_s: float = 60.0
+    """A file that takes longer counts as unreadable; its decoder is killed."""
+
+
+class MediaReader:
+    """Reads media below a root, each once, into a cache on disk."""
+
+    def __init__(
+        self, root: str | Path, config: FrameConfig, *, factor: int, cache_dir: str | Path | None
+    ) -> None:
+        """Set up; the decoder process starts with the first medium that is not cached.
+
+        Args:
+            root: Media paths are below it, and may not leave it.
+            config: The frame plan.
+            factor: Width and height become multiples of it: patch size times merge size.
+            cache_dir: Where decoded frames are kept; None keeps nothing.
+        """
+        self.root = Path(root)
+        self.config = config
+        self.factor = factor
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self._decoder = _Decoder()
+
+    def read(self, media: str, kind: str) -> Medium:
+        """Frames and their true times.
+
+        Args:
+            media: Path below the root.
+            kind: `"video"` or `"image"`.
+
+        Raises:
+            MediaError: When the path leaves the root or the file cannot be decoded in time.
+        """
+        path = self.resolve(media)
+        cached = self._cache_path(path, kind)
+        if cached is not None and cached.is_file():
+            with np.load(cached, allow_pickle=False) as arrays:
+                return _medium(kind, arrays["frames"], arrays["times_s"].tolist())
+        header, frames = self._decoder.decode(
+            {
+                "path": str(path),
+                "kind": kind,
+                "num_frames": self.config.num_frames,
+                "factor": self.factor,
+                "max_pixels": self.config.max_pixels,
+            },
+            self.config.decode_timeout_s,
+        )
+        if header["backend"] == "pyav":
+            logger.warning("%s: decord cannot read it, decoded with PyAV instead", path)
+        if cached is not None:
+            _write_atomically(cached, frames=frames, times_s=np.array(header["times_s"]))
+        return _medium(kind, frames, header["times_s"])
+
+    def resolve(self, media: str) -> Path:
+        """The file of a medium.
+
+        Raises:
+            MediaError: When it lies outside the root.
+        """
+        root = self.root.resolve()
+        path = (root / media).resolve()
+        if not path.is_relative_to(root):
+            raise MediaError(f"the path leaves data.media_root ({self.root})")
+        return path
+
+    def _cache_path(self, path: Path, kind: str) -> Path | None:
+        """Named by everything that decides the frames: file, size, change time, plan."""
+        if self.cache_dir is None or not path.is_file():
+            return None
+        stat = path.stat()
+        key = [_CACHE_VERSION, str(path), stat.st_size, stat.st_mtime_ns, kind, self.factor]
+        key += [self.config.num_frames, self.config.max_pixels]
+        name = hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
+        return self.cache_dir / name[:2] / f"{name}.npz"
+
+
+class _Decoder:
+    """Owns a `decode_worker` process and kills it when it is late."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A data-loader worker gets an owner of its own; a process does not travel."""
+        return {"_process": None}
+
+    def decode(self, request: dict[str, Any], timeout_s: float) -> tuple[dict[str, Any], np.ndarray]:
+        process = self._running()
+        assert process.stdin is not None
+        deadline = time.monotonic() + timeout_s
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            header = json.loads(self._read_line(deadline))
+            if "error" in header:
+                raise MediaError(header["error"])
+            raw = self._read(int(np.prod(header["shape"])), deadline)
+        except (TimeoutError, BrokenPipeError, EOFError) as error:
+            code = self.close()
+            if isinstance(error, TimeoutError):
+                reason = f"decoding took longer than data.frames.decode_timeout_s ({timeout_s} s)"
+            else:
+                reason = f"the decoder process died on it (exit code {code})"
+            raise MediaError(reason) from error
+        return header, np.frombuffer(raw, dtype=np.uint8).reshape(header["shape"]).copy()
+
+    def close(self) -> int | None:
+        """End the process; its exit code when it had died on its own."""
+        code = None
+        if self._process is not None:
+            # A crash closes the pipe a moment before the process can be waited for.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(timeout=0.05)
+            self._process.kill()
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
+            self._process = None
+        return code
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            # Unbuffered, as reading polls the descriptor: a buffer would hide what has arrived.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", decode_worker.__file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+        return self._process
+
+    def _read_line(self, deadline: float) -> bytes:
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            line += self._read(1, deadline)
+        return bytes(line)
+
+    def _read(self, count: int, deadline: float) -> bytearray:
+        import select
+
+        assert self._process is not None and self._process.stdout is not None
+        stream, data = self._process.stdout, bytearray()
+        while len(data) < count:
+            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            part = os.read(stream.fileno(), min(count - len(data), 1 << 20))
+            if not part:
+                raise EOFError
+            data += part
+        return data
+
+
+def _medium(kind: str, frames: np.ndarray, times_s: list[float]) -> Medium:
+    return Medium("image" if kind == "image" else "video", frames, tuple(times_s))
+
+
+def _write_atomically(path: Path, **arrays: np.ndarray) -> None:
+    """Two workers may decode the same file: each writes its own, the last rename wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    os.replace(file.name, path)

@@ -1,0 +1,1 @@
+"""Networks: the vision-language model, its prompts, its forward passes, the discriminator."""

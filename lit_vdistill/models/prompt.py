@@ -1,0 +1,113 @@
+"""A prompt as tensors: made once a sample, read by every network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from transformers import ProcessorMixin
+from transformers.video_utils import VideoMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """Frames as the network sees them, with their true times."""
+
+    kind: Literal["video", "image"]
+    frames: UInt8[np.ndarray, "frames height width 3"]
+    times_s: tuple[float, ...]
+    """Seconds from the start of the video, one a frame, read from the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """One prompt, tokenised, with its pixels."""
+
+    sample_id: str
+    input_ids: Int[Tensor, " seq"]
+    token_types: Int[Tensor, " seq"]
+    """0 text, 1 image, 2 video."""
+    pixels: Float[Tensor, "patches values"] | None = None
+    grid_thw: Int[Tensor, "media 3"] | None = None
+    """Patches along time, height and width; None without a medium."""
+    kind: Literal["video", "image", "text"] = "text"
+    second_per_grid: float | None = None
+    """Seconds between two temporal patches; Qwen2.5-VL counts its positions in them."""
+
+    def to(self, device: torch.device | str) -> "EncodedPrompt":
+        """The same prompt on a device."""
+        move = {
+            name: value.to(device) if isinstance(value := getattr(self, name), Tensor) else value
+            for name in self.__slots__
+        }
+        return EncodedPrompt(**move)
+
+
+def encode_prompt(
+    processor: ProcessorMixin, messages: Sequence[dict[str, Any]], medium: Medium | None, sample_id: str
+) -> EncodedPrompt:
+    """Apply chat template and processor to one question.
+
+    The frames are not sampled or resized again, and timestamps come from `medium.times_s`, never
+    from a default frame rate.
+
+    Raises:
+        ValueError: When placeholders and vision features do not agree in number; names the sample.
+    """
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    inputs: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
+    kind = "text" if medium is None else medium.kind
+    if medium is not None and medium.kind == "video":
+        inputs["videos"] = [torch.from_numpy(medium.frames).permute(0, 3, 1, 2)]
+        inputs["video_metadata"] = [_metadata(medium.times_s)]
+        inputs |= {"do_sample_frames": False, "do_resize": False}
+    elif medium is not None:
+        inputs["images"] = [torch.from_numpy(medium.frames[0]).permute(2, 0, 1)]
+        inputs["do_resize"] = False
+    encoded = processor(**inputs)
+    suffix = "_videos" if kind == "video" else ""
+    seconds = encoded.get("second_per_grid_ts")
+    prompt = EncodedPrompt(
+        sample_id=sample_id,
+        input_ids=encoded["input_ids"][0],
+        token_types=encoded["mm_token_type_ids"][0].long()
+        if "mm_token_type_ids" in encoded
+        else torch.zeros_like(encoded["input_ids"][0]),
+        pixels=encoded.get(f"pixel_values{suffix}"),
+        grid_thw=encoded.get(f"{kind}_grid_thw"),
+        kind=kind,
+        second_per_grid=None if seconds is None else float(seconds[0]),
+    )
+    _check_placeholders(prompt, processor)
+    return prompt
+
+
+def _metadata(times_s: tuple[float, ...]) -> VideoMetadata:
+    """True times in the form that both processors read.
+
+    Qwen3-VL divides frame indices by the rate: at one frame a second an index is a time.
+    Qwen2.5-VL wants the mean rate of the sampled frames, which `total_num_frames` then fixes.
+    """
+    elapsed = times_s[-1] - times_s[0]
+    sampled_fps = (len(times_s) - 1) / elapsed if elapsed > 0 else 1.0
+    return VideoMetadata(
+        total_num_frames=len(times_s) / sampled_fps,  # type: ignore[arg-type]
+        fps=1.0,
+        frames_indices=list(times_s),  # type: ignore[arg-type]
+    )
+
+
+def _check_placeholders(prompt: EncodedPrompt, processor: ProcessorMixin) -> None:
+    placeholders = int((prompt.token_types > 0).sum())
+    features = 0
+    if prompt.grid_thw is not None:
+        part = processor.video_processor if prompt.kind == "video" else processor.image_processor
+        features = int(prompt.grid_thw.prod(dim=-1).sum()) // part.merge_size**2
+    if placeholders != features:
+        raise ValueError(
+            f"sample {prompt.sample_id}: {placeholders} vision placeholders for {features} vision "
+            "features; the chat template or the media of this sample do not fit the processor"
+        )

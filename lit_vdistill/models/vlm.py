@@ -1,0 +1,83 @@
+"""Loading any Qwen-VL, tiny or real, local or from a hub, by the same call."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from lit_vdistill.models.tiny import build_tiny_model, build_tiny_processor
+
+_TINY = "tiny/"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_FAMILIES = ("qwen3_vl", "qwen2_5_vl")
+
+
+@dataclass(frozen=True)
+class VLMConfig:
+    """Which network to load and how."""
+
+    path: str
+    """`tiny/qwen3-vl` or `tiny/qwen2.5-vl` (offline, random weights), a folder, or a hub id."""
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention kernel, passed to transformers; `flash_attention_2` needs the `gpu` extra."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights. For mixed precision keep float32 and set `trainer.precision`."""
+    freeze_vision: bool = False
+    """Keep the vision tower as it is; no gradient flows into it."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+def load_processor(path: str) -> ProcessorMixin:
+    """The processor that belongs to a network: tokenizer, image and video processor, template.
+
+    Raises:
+        FileNotFoundError: When a local folder is named that does not exist.
+    """
+    if path.startswith(_TINY):
+        return build_tiny_processor(path.removeprefix(_TINY))
+    _check_local(path)
+    return AutoProcessor.from_pretrained(path)
+
+
+def load_model(config: VLMConfig) -> PreTrainedModel:
+    """The network itself, in training mode, its vision tower frozen if so configured.
+
+    Weights come from safetensors only and no code of a checkpoint is run. A tiny network's weights
+    come from torch's global random state, which `--seed_everything` sets.
+
+    Raises:
+        FileNotFoundError: When a local folder is named that does not exist.
+        ValueError: For an architecture other than Qwen3-VL and Qwen2.5-VL.
+    """
+    if config.path.startswith(_TINY):
+        model = build_tiny_model(config.path.removeprefix(_TINY)).to(_DTYPES[config.dtype])
+        model.set_attn_implementation(config.attn_implementation)
+    else:
+        _check_local(config.path)
+        model = AutoModelForImageTextToText.from_pretrained(
+            config.path,
+            dtype=_DTYPES[config.dtype],
+            attn_implementation=config.attn_implementation,
+            use_safetensors=True,
+        )
+    if model.config.model_type not in _FAMILIES:
+        raise ValueError(
+            f"model path '{config.path}' holds a '{model.config.model_type}', expected one of "
+            f"{_FAMILIES}: M-RoPE positions and vision features are read the way these have them"
+        )
+    model.model.visual.requires_grad_(not config.freeze_vision)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()
+
+
+def _check_local(path: str) -> None:
+    looks_local = path.startswith((".", "/", "~", "runs/")) or path.count("/") > 1
+    if looks_local and not Path(path).expanduser().is_dir():
+        raise FileNotFoundError(
+            f"model path '{path}' does not exist; name a folder with a Hugging Face export, a hub "
+            "id, or 'tiny/qwen3-vl'"
+        )

@@ -1,0 +1,26 @@
+"""Schedules as functions of the optimizer step."""
+
+import math
+from typing import Literal
+
+Decay = Literal["cosine", "constant"]
+
+
+def learning_rate_factor(step: int, total_steps: int, warmup_ratio: float, decay: Decay) -> float:
+    """Factor on the peak learning rate: linear warm-up, then cosine to 0 or constant.
+
+    R-MSD names no schedule; cosine with 3 % warm-up is what its data's authors use.
+
+    Args:
+        step: 0-based optimizer step.
+        total_steps: Length of the run in optimizer steps.
+        warmup_ratio: Share of the run over which the rate rises.
+        decay: What follows the warm-up.
+    """
+    warmup_steps = math.ceil(warmup_ratio * total_steps)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if decay == "constant":
+        return 1.0
+    progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

@@ -1,0 +1,1 @@
+"""The black-box teacher: stored responses, their quality, their matching to rollouts."""

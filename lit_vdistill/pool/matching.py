@@ -1,0 +1,65 @@
+"""Quality-weighted matching of rollouts to teacher responses (R-MSD §3.3.3, Eqs. 3-4)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class MatchingConfig:
+    """How rollouts are paired with teacher responses."""
+
+    mode: Literal["quality", "uniform"] = "quality"
+    """`quality`: p_k in proportion to q_k (Eq. 4). `uniform`: equal among those that pass."""
+    threshold: float = 0.3
+    """τ: closed-ended responses with q_k below it are never drawn; 0 only drops q_k = 0."""
+    pool_size: int | None = None
+    """Use the first K responses of each pool only; None uses all."""
+    empty_pool: Literal["skip", "uniform"] = "skip"
+    """When no response passes, where Eq. 4 is 0/0. `skip`: no discriminator pair and no
+    discriminator reward for the prompt. `uniform`: draw from all responses after all."""
+
+
+def matching_distribution(
+    qualities: Sequence[float], is_closed_ended: bool, config: MatchingConfig
+) -> tuple[float, ...] | None:
+    """The probabilities p_1 … p_K of Eq. 4, summing to 1; None when the prompt is to be skipped.
+
+    Args:
+        qualities: q_1 … q_K of Eq. 2, each in [0, 1].
+        is_closed_ended: Open-ended tasks match uniformly whatever their q (§3.3.2).
+        config: Mode, threshold τ and the policy for a pool in which nothing passes.
+
+    `mode="uniform"` gives 1/K' to each of the K' responses that pass the filter: the paper's
+    ablation "filter without weight" (Table 3, C), where the paper does not say what is drawn.
+    """
+    if not qualities:
+        return None
+    if not is_closed_ended:
+        return (1.0 / len(qualities),) * len(qualities)
+    kept = [q if q > 0 and q >= config.threshold else 0.0 for q in qualities]
+    if not any(kept):
+        return None if config.empty_pool == "skip" else (1.0 / len(kept),) * len(kept)
+    weights = kept if config.mode == "quality" else [float(q > 0) for q in kept]
+    total = sum(weights)
+    return tuple(weight / total for weight in weights)
+
+
+def draw_match(probabilities: Sequence[float], *, seed: int, sample_id: str, rollout: int, step: int) -> int:
+    """m(i) of Eq. 3: an index drawn from the matching distribution.
+
+    A function of its arguments alone, so that a resumed run draws what an uninterrupted one draws.
+    """
+    point = uniform(seed, "match", sample_id, rollout, step) * sum(probabilities)
+    for index, reached in enumerate(accumulate(probabilities)):
+        if point < reached:
+            return index
+    return max(index for index, p in enumerate(probabilities) if p > 0)
+
+
+def uniform(*key: str | int) -> float:
+    """A number in [0, 1) that depends on its key alone, whatever the platform and process."""
+    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)

@@ -1,0 +1,47 @@
+"""Quality of teacher responses (R-MSD §3.3.1–3.3.2)."""
+
+from collections.abc import Iterable
+
+from lit_vdistill.pool.matching import uniform
+from lit_vdistill.responses.grammar import parse_response
+from lit_vdistill.rewards.content import answer_quality
+from lit_vdistill.types import ScoredResponse, TeacherResponse, VideoSample
+
+OPEN_ENDED_QUALITY = 1.0
+"""q of an open-ended response: Eq. 7 uses q, §3.3.2 leaves it open; 1 gives all the same weight."""
+
+
+def score_responses(
+    sample: VideoSample, responses: Iterable[TeacherResponse]
+) -> tuple[ScoredResponse, ...]:
+    """The pool of one sample with its qualities q_k (R-MSD Eq. 2).
+
+    Args:
+        sample: The sample, its boxes in the units that the responses write.
+        responses: Its teacher responses.
+    """
+    return tuple(
+        ScoredResponse(
+            response,
+            answer_quality(parse_response(response.text), sample)
+            if sample.task.is_closed_ended
+            else OPEN_ENDED_QUALITY,
+        )
+        for response in responses
+    )
+
+
+def best_response(sample: VideoSample, pool: tuple[ScoredResponse, ...], seed: int) -> ScoredResponse:
+    """The stage-1 target T_best (R-MSD §3.4, Eq. 5).
+
+    Closed-ended: the highest q, the first of equals. Open-ended: one at random, seeded by the
+    sample, so that every epoch sees the same target.
+
+    Raises:
+        ValueError: For an empty pool.
+    """
+    if not pool:
+        raise ValueError(f"sample {sample.id}: no teacher response, stage 1 needs at least one")
+    if sample.task.is_closed_ended:
+        return max(pool, key=lambda scored: scored.quality)
+    return pool[int(uniform(seed, "best", sample.id) * len(pool))]

@@ -1,0 +1,1 @@
+"""From text to answers, times and boxes, and from questions to chats. Pure functions."""

@@ -1,0 +1,73 @@
+"""How a question becomes a chat, in our own words to the papers' stated requirements."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lit_vdistill.types import Task, VideoSample
+
+Message = dict[str, object]
+"""One chat turn as a Hugging Face chat template takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """The words around a question."""
+
+    name: str
+    system: str = ""
+    """System turn; left out when empty."""
+    instructions: Mapping[Task, str] = field(default_factory=dict)
+    """What follows the question, by task; a task that is not named gets nothing."""
+
+
+_ENVELOPE = "Reason inside <think></think> first, then answer inside <answer></answer>."
+_GROUND = (
+    "Support the reasoning by what is seen: write every object it relies on as "
+    "<obj>name</obj><box>[x1,y1,x2,y2]</box>at<t>seconds</t>s."
+)
+_TIMES = "Write every time of the reasoning as <t>seconds</t>s."
+
+GROUNDED = PromptTemplate(
+    name="grounded",
+    system="You answer questions about videos and images. " + _ENVELOPE,
+    instructions={
+        Task.MCQ: _GROUND + " Answer with the letter of the option only.",
+        Task.BINARY: _GROUND + " Answer with yes or no only.",
+        Task.NUMERICAL: _GROUND + " Answer with a number only.",
+        Task.OCR: _GROUND + " Answer with the text that is shown, and nothing else.",
+        Task.TEMPORAL_GROUNDING: (
+            _TIMES + " Find the exact period and answer in the form "
+            "From <t>start</t>s to <t>end</t>s."
+        ),
+        Task.TEMPORAL_MCQ: (
+            _TIMES + " Find the exact period and the right option, and answer in the form "
+            "From <t>start</t>s to <t>end</t>s.\nCorrect Option: letter"
+        ),
+        Task.SPATIAL_GROUNDING: (
+            "Locate the objects of the reasoning with <box></box>. Answer in the form "
+            "<obj>name</obj><box>[x1,y1,x2,y2]</box>."
+        ),
+        Task.SPATIO_TEMPORAL_QA: _GROUND + " Answer in plain words, without tags.",
+        Task.OPEN_ENDED: _GROUND + " Answer in plain words, without tags.",
+    },
+)
+"""For pretrained models: states the grammar that rewards check."""
+
+SHORT = PromptTemplate(name="short")
+"""For the tiny student, which learns the grammar from its targets: the bare question."""
+
+TEMPLATES = {template.name: template for template in (GROUNDED, SHORT)}
+
+
+def render_messages(sample: VideoSample, template: PromptTemplate) -> list[Message]:
+    """The chat of one question: an optional system turn, then media, question and options."""
+    lines = [sample.question]
+    lines += [f"{chr(ord('A') + i)}. {text}" for i, text in enumerate(sample.options)]
+    lines += [template.instructions[sample.task]] if sample.task in template.instructions else []
+    content: list[Message] = [{"type": "text", "text": "\n".join(lines)}]
+    if sample.media_type != "text":
+        content.insert(0, {"type": sample.media_type})
+    turns: list[Message] = [{"role": "user", "content": content}]
+    if template.system:
+        turns.insert(0, {"role": "system", "content": template.system})
+    return turns

@@ -1,0 +1,7 @@
+"""The training stages, one `LightningModule` each."""
+
+from lit_vdistill.stages.on_policy import OnPolicyModule
+from lit_vdistill.stages.rmsd import RMSDModule
+from lit_vdistill.stages.sft import SFTModule
+
+__all__ = ["OnPolicyModule", "RMSDModule", "SFTModule"]

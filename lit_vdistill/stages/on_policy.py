@@ -1,0 +1,247 @@
+"""Sample, reward, advantage, loss: the loop of every reinforcement stage, blind to the algorithm."""
+
+import time
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.models.forward import Row
+from lit_vdistill.models.logprobs import completion_logprobs
+from lit_vdistill.models.vlm import VLMConfig
+from lit_vdistill.objectives.advantages import AdvantageMethod, group_advantages, has_signal
+from lit_vdistill.objectives.kl import KLEstimator, kl_estimate
+from lit_vdistill.objectives.policy import Reduction, clipped_surrogate, masked_average
+from lit_vdistill.rewards import Reward, composite_reward, reward_breakdown
+from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
+from lit_vdistill.types import Rollout, RolloutGroup
+
+
+@dataclass(frozen=True)
+class PolicyLossConfig:
+    """The policy-gradient loss."""
+
+    group_size: int = 8
+    """Rollouts a prompt, N of R-MSD §4.1.3."""
+    advantage: AdvantageMethod = "grpo"
+    """Baseline and scale of a group's rewards: grpo, dr_grpo, rloo or reinforce."""
+    clip_low: float = 0.2
+    """Lower clip of the probability ratio; inert with one update a batch."""
+    clip_high: float = 0.2
+    """Upper clip of the probability ratio."""
+    reduction: Reduction = "sequence_mean"
+    """Average over tokens: sequence_mean (GRPO) or token_mean (DAPO)."""
+    kl_coef: float = 1e-3
+    """Weight of the KL to the starting policy, γ of R-MSD Eq. 8; 0 keeps no reference."""
+    kl_estimator: KLEstimator = "k3"
+    """Estimator of that KL: k1, k2 or k3."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampledStep:
+    """The rollouts of one step with their rule rewards."""
+
+    batch: PromptBatch
+    groups: tuple[RolloutGroup, ...]
+    breakdowns: tuple[tuple[Mapping[str, float], ...], ...]
+    """Unweighted rule rewards, by prompt, rollout and name."""
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        """All rollouts, group after group."""
+        return [rollout for group in self.groups for rollout in group.rollouts]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScores:
+    """What a stage makes of sampled groups."""
+
+    rewards: Float[Tensor, "batch group"]
+    """Total rewards, detached."""
+    auxiliary_loss: Float[Tensor, ""] | None = None
+    """Loss of further networks, over parameters that the policy loss does not touch."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """To be logged."""
+    columns: Mapping[str, Sequence[Sequence[str | float]]] = field(default_factory=dict)
+    """More columns of the table of rollouts, by prompt and rollout."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One training step as observers see it."""
+
+    step: int
+    sampled: SampledStep
+    scores: GroupScores
+    advantages: Float[Tensor, "batch group"]
+
+
+class OnPolicyModule(VLMStage):
+    """Policy gradient on fresh rollouts; as it stands, GRPO on rule rewards.
+
+    1. Sample N rollouts of every prompt from the current policy (`sample`).
+    2. Score them by rules, and by whatever a stage adds (`score_groups`).
+    3. Compare each with its siblings (`group_advantages`).
+    4. Give each token its share (`token_credit`).
+    5. Score the same token ids under policy and reference (`policy_loss`).
+    6. Descend the clipped surrogate plus γ KL, plus a stage's auxiliary loss (`training_step`).
+    """
+
+    def __init__(
+        self,
+        policy: VLMConfig,
+        rewards: Sequence[Reward],
+        *,
+        loss: PolicyLossConfig = PolicyLossConfig(),  # noqa: B008 - frozen
+        sampling: SamplingConfig = SamplingConfig(),  # noqa: B008
+        validation: ValidationConfig = ValidationConfig(),  # noqa: B008
+        optim: OptimConfig = OptimConfig(),  # noqa: B008
+        seed: int = 0,
+    ) -> None:
+        """See `VLMStage`.
+
+        Args:
+            policy: The network to train; its starting weights are also the reference.
+            rewards: Rule rewards, weighted (R-MSD Eq. 6).
+            loss: The policy-gradient loss.
+            sampling: How rollouts are drawn.
+            validation: What is generated for held-out samples.
+            optim: AdamW and its schedule.
+            seed: Seed of everything that is drawn.
+        """
+        super().__init__(
+            policy, rewards, sampling=sampling, validation=validation, optim=optim, seed=seed
+        )
+        self.loss_config = loss
+        self.ref: PreTrainedModel | None = None
+        self.last_step: StepRecord | None = None
+        """The step just taken, for callbacks that show it."""
+
+    def configure_model(self) -> None:
+        """Load the policy, and keep its starting weights as reference where KL needs them."""
+        super().configure_model()
+        assert self.policy is not None
+        if self.ref is None and self.loss_config.kl_coef:
+            self.ref = deepcopy(self.policy).requires_grad_(False).eval()
+
+    def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
+        """One pass through the six lines above."""
+        started = time.perf_counter()
+        sampled = self.sample(batch)
+        generated = time.perf_counter()
+        scores = self.score_groups(sampled)
+        advantages = group_advantages(scores.rewards, self.loss_config.advantage)
+        scored = time.perf_counter()
+        loss, metrics = self.policy_loss(sampled, advantages)
+        if scores.auxiliary_loss is not None:
+            loss = loss + scores.auxiliary_loss
+        times = {"time/generate_s": generated - started, "time/score_s": scored - generated}
+        self._log_step(sampled, scores, advantages, {**metrics, **times, "train/loss": loss.item()})
+        self.last_step = StepRecord(self.global_step, sampled, scores, advantages)
+        return self.scale_for_accumulation(loss)
+
+    def sample(self, batch: PromptBatch) -> SampledStep:
+        """N rollouts a prompt and their rule rewards.
+
+        What is drawn depends on seed, step, sample and index alone, so a resumed run draws the same.
+        """
+        drawn = self.engine.generate(
+            batch.prompts, self.loss_config.group_size, self.sampling, seed=self.step_seed()
+        )
+        groups = tuple(
+            RolloutGroup(item.sample, rollouts)
+            for item, rollouts in zip(batch.items, drawn, strict=True)
+        )
+        breakdowns = tuple(
+            tuple(reward_breakdown(self.rewards, r.text, group.sample) for r in group.rollouts)
+            for group in groups
+        )
+        return SampledStep(batch, groups, breakdowns)
+
+    def step_seed(self) -> int:
+        """Seed of this optimizer step's draws."""
+        return self.seed * 1_000_003 + self.global_step
+
+    def rule_rewards(self, sampled: SampledStep) -> Float[Tensor, "batch group"]:
+        """Weighted sum of the rule rewards of each rollout (R-MSD Eq. 6 without its first term)."""
+        return torch.tensor(
+            [[composite_reward(self.rewards, part) for part in group] for group in sampled.breakdowns],
+            device=self.device,
+        )
+
+    def score_groups(self, sampled: SampledStep) -> GroupScores:
+        """Total rewards; a stage overrides this to add to the rules."""
+        return GroupScores(self.rule_rewards(sampled))
+
+    def token_credit(
+        self, sampled: SampledStep, advantages: Float[Tensor, "rows"], mask: Bool[Tensor, "rows seq"]
+    ) -> Float[Tensor, "rows seq"]:
+        """Factor on each token's advantage; 1 everywhere unless a stage knows better."""
+        return torch.ones_like(mask, dtype=torch.float32)
+
+    def policy_loss(
+        self, sampled: SampledStep, advantages: Float[Tensor, "batch group"]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Clipped surrogate plus γ times KL to the reference (R-MSD Eq. 8)."""
+        assert self.policy is not None
+        config, prompts = self.loss_config, sampled.batch.prompts
+        rows = [
+            Row(i, rollout.completion_ids)
+            for i, group in enumerate(sampled.groups)
+            for rollout in group.rollouts
+        ]
+        logprobs, entropies, mask = completion_logprobs(self.policy, prompts, rows)
+        flat = advantages.flatten()
+        token_advantages = flat[:, None] * self.token_credit(sampled, flat, mask)
+        per_token = clipped_surrogate(
+            logprobs,
+            logprobs.detach(),
+            token_advantages,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+        )
+        loss = masked_average(per_token, mask, config.reduction)
+        metrics = {"policy/entropy": masked_average(entropies, mask, "token_mean").item()}
+        recorded = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(r.rollout_logprobs, device=self.device) for r in sampled.rollouts],
+            batch_first=True,
+        )
+        gap = (logprobs.detach() - recorded).abs()
+        metrics["rollout/logprob_gap"] = masked_average(gap, mask, "token_mean").item()
+        if self.ref is not None:
+            with torch.no_grad():
+                ref_logprobs, _, _ = completion_logprobs(self.ref, prompts, rows)
+            kl = kl_estimate(logprobs, ref_logprobs, config.kl_estimator)
+            kl_loss = masked_average(kl, mask, config.reduction)
+            loss = loss + config.kl_coef * kl_loss
+            metrics["kl/ref"] = kl_loss.item()
+        return loss, metrics
+
+    def _log_step(
+        self,
+        sampled: SampledStep,
+        scores: GroupScores,
+        advantages: Float[Tensor, "batch group"],
+        metrics: Mapping[str, float],
+    ) -> None:
+        rollouts = sampled.rollouts
+        parts = [part for group in sampled.breakdowns for part in group]
+        values = {
+            "reward/total": scores.rewards.mean().item(),
+            "reward/group_std": scores.rewards.std(dim=1).mean().item(),
+            "rollout/no_signal": 1.0 - has_signal(advantages).float().mean().item(),
+            "rollout/length": sum(len(r.completion_ids) for r in rollouts) / len(rollouts),
+            "rollout/truncated": sum(r.is_truncated for r in rollouts) / len(rollouts),
+            **{f"reward/{r.name}": sum(p[r.name] for p in parts) / len(parts) for r in self.rewards},
+            **scores.metrics,
+            **metrics,
+        }
+        for name, value in values.items():
+            shown = name in ("reward/total", "train/loss")
+            self.log(name, value, prog_bar=shown, batch_size=len(sampled.batch), sync_dist=True)

@@ -1,0 +1,128 @@
+"""The frozen records that cross folders, and the words used for tensor axes.
+
+Axis names in jaxtyping signatures: `batch` rows of a tensor, `seq` token positions, `vocab`,
+`group` completions of one prompt, `frames`, `hidden`. Times are seconds from the start of the
+video; boxes are `(x1, y1, x2, y2)`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+Span = tuple[float, float]
+Box = tuple[float, float, float, float]
+MediaType = Literal["video", "image", "text"]
+
+
+class Task(StrEnum):
+    """What a question asks for; it selects the prompt, the answer syntax and the metric."""
+
+    MCQ = "mcq"
+    BINARY = "binary"
+    NUMERICAL = "numerical"
+    OCR = "ocr"
+    TEMPORAL_GROUNDING = "temporal_grounding"
+    TEMPORAL_MCQ = "temporal_mcq"
+    SPATIAL_GROUNDING = "spatial_grounding"
+    SPATIO_TEMPORAL_QA = "spatio_temporal_qa"
+    OPEN_ENDED = "open_ended"
+
+    @property
+    def is_closed_ended(self) -> bool:
+        """Whether an answer can be verified against an annotation (R-MSD §3.3, task taxonomy)."""
+        return self not in (Task.SPATIO_TEMPORAL_QA, Task.OPEN_ENDED)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxAt:
+    """An annotated object, e.g. `BoxAt(3.0, "red square", (8, 4, 20, 16))`."""
+
+    time_s: float | None
+    """Seconds from the start of the video; None for an image."""
+    name: str
+    """What the box encloses."""
+    box: Box
+    """In a record on disk a share of width and height; in a loaded item the model's units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an annotator points at: `Evidence(spans=((2.0, 5.0),), boxes=(...))`."""
+
+    spans: tuple[Span, ...] = ()
+    """Annotated segments in seconds; the first is the answer of a temporal question."""
+    boxes: tuple[BoxAt, ...] = ()
+    """Annotated boxes; for spatial grounding the first is the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSample:
+    """One question about one medium, e.g. `VideoSample("v1", Task.MCQ, "What falls?", "A", ...)`."""
+
+    id: str
+    """Unique in its file; joins the teacher pool."""
+    task: Task
+    question: str
+    """The bare question, without options and without format instructions."""
+    answer: str
+    """The true answer: a letter, a number, a word or a sentence."""
+    media: str | None = None
+    """Path below `data.media_root`; None for a text-only sample."""
+    media_type: MediaType = "video"
+    options: tuple[str, ...] = ()
+    """Texts of the options without letters, in the order A, B, C …"""
+    evidence: Evidence = field(default_factory=Evidence)
+    meta: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherResponse:
+    """One sampled answer of the black-box teacher, T_k of R-MSD Eq. 1, with how it was sampled."""
+
+    sample_id: str
+    index: int
+    """k, from 0: the position in the pool of its sample."""
+    text: str
+    model: str
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredResponse:
+    """A teacher response with its quality q_k (R-MSD Eq. 2)."""
+
+    response: TeacherResponse
+    quality: float
+    """In [0, 1]; 1 for an open-ended task, where no metric is reliable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion sampled from the policy: the single source of truth about it.
+
+    Text is decoded from `completion_ids` once, for rewards and for people; nothing that is
+    trained on is ever tokenised again.
+    """
+
+    sample_id: str
+    index: int
+    """Position in its group, from 0."""
+    completion_ids: tuple[int, ...]
+    """Sampled ids, the end-of-sequence id included when it was reached."""
+    rollout_logprobs: tuple[float, ...]
+    """Natural log-probability of each id under the sampling policy at temperature 1."""
+    text: str
+    """The completion without its end-of-sequence token."""
+    is_truncated: bool
+    """True when `max_completion_tokens` came before the end of sequence."""
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutGroup:
+    """The completions of one prompt."""
+
+    sample: VideoSample
+    rollouts: tuple[Rollout, ...]
