@@ -23,7 +23,7 @@ class RandomState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers only: checkpoints load with `weights_only=True`."""
-        name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+        name, keys, position, has_gauss, gauss = np.random.get_state()
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
@@ -50,4 +50,4 @@ class RandomState(Callback):
         random.setstate((3, tuple(state["python"]), state["python_gauss"]))
         position, has_gauss, gauss = state["numpy_rest"]
         keys = state["numpy"].cpu().numpy().astype(np.uint32)
-        np.random.set_state(("MT19937", keys, position, has_gauss, gauss))  # noqa: NPY002
+        np.random.set_state(("MT19937", keys, position, has_gauss, gauss))

@@ -62,9 +62,13 @@ class RunSummary(Callback):
 
     def _table(self, seconds: float) -> Table:
         before, after = self.reports[self.before], self.reports[self.after]
-        sampled = next((key for key in after if key.startswith("mean_at_") and "/" not in key), None)
+        sampled = next(
+            (key for key in after if key.startswith("mean_at_") and "/" not in key), None
+        )
         columns = ["score", *([sampled, "reward"] if sampled else [])]
-        table = Table(title=f"held out, {self.before} -> {self.after} ({seconds:.0f} s, {self.path})")
+        table = Table(
+            title=f"held out, {self.before} -> {self.after} ({seconds:.0f} s, {self.path})"
+        )
         table.add_column("task")
         for column in columns:
             table.add_column(column, justify="right")

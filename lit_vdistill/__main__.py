@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _help() -> str:
-    lines = [f"usage: {PROG} COMMAND …", "", "training (--config FILE, several merge; see fit --help):"]
+    lines = [
+        f"usage: {PROG} COMMAND …",
+        "",
+        "training (--config FILE, several merge; see fit --help):",
+    ]
     lines += [f"  {name:<12} {text}" for name, text in TRAINING_COMMANDS.items()]
     lines += ["", "tools (each with --help):"]
     for name, entries in TOOLS.items():

@@ -38,7 +38,7 @@ def run(args: Sequence[str]) -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     # LightningCLI reads sys.argv by itself and warns when it is given arguments beside it.
-    sys.argv = [sys.argv[0], *args]
+    sys.argv = [sys.argv[0], *with_bases(args)]
     VDistillCLI(
         VLMStage,
         VideoDistillDataModule,
@@ -51,6 +51,43 @@ def run(args: Sequence[str]) -> None:
         # `${…}` resolves after all files and overrides have been merged.
         parser_kwargs={"parser_mode": "omegaconf+", "prog": "python -m lit_vdistill"},
     )
+
+
+def with_bases(args: Sequence[str]) -> list[str]:
+    """Put the files that a config names under `base` before it, theirs before them.
+
+    `base: [data/world.yaml, cluster/cpu.yaml]`, relative to the file, merges those below it: the
+    parser itself knows several `--config` and no inclusion.
+
+    Raises:
+        SystemExit: With 2, for a base that does not exist.
+    """
+    expanded: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        name, _, value = arg.partition("=")
+        if name not in ("--config", "-c"):
+            expanded.append(arg)
+            continue
+        path = Path(value or next(rest, ""))
+        for file in (*_bases(path), path):
+            expanded += ["--config", str(file)]
+    return expanded
+
+
+def _bases(path: Path) -> list[Path]:
+    if not path.is_file():
+        return []  # the parser says so
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    names = config.get("base") or [] if isinstance(config, dict) else []
+    found: list[Path] = []
+    for base in [names] if isinstance(names, str) else names:
+        file = path.parent / base
+        if not file.is_file():
+            sys.stderr.write(f"{path}: error: base '{base}' does not exist ({file})\n")
+            raise SystemExit(2)
+        found += [*_bases(file), file]
+    return found
 
 
 class VDistillParser(LightningArgumentParser):
@@ -136,7 +173,13 @@ class VDistillCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to a run and not to a class."""
-        parser.add_argument("--run_dir", type=str, default="runs/default", help="Folder of the run.")
+        parser.add_argument("--name", type=str, default="student", help="What this run trains.")
+        parser.add_argument(
+            "--run_dir", type=str, default="runs/default", help="Folder of the run."
+        )
+        parser.add_argument(
+            "--base", type=str | list[str] | None, help="Files that a config merges below itself."
+        )
         parser.add_argument(
             "--stage1_config",
             type=str | None,

@@ -58,7 +58,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class VideoSample:
-    """One question about one medium, e.g. `VideoSample("v1", Task.MCQ, "What falls?", "A", ...)`."""
+    """One question about one medium: `VideoSample("v1", Task.MCQ, "What falls?", "A", …)`."""
 
     id: str
     """Unique in its file; joins the teacher pool."""

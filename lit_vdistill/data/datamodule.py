@@ -96,9 +96,9 @@ class VideoDistillDataModule(LightningDataModule):
         self,
         processor: str,
         sources: SourceConfig,
-        frames: FrameConfig = FrameConfig(),  # noqa: B008 - frozen
-        prompt: PromptConfig = PromptConfig(),  # noqa: B008
-        loader: LoaderConfig = LoaderConfig(),  # noqa: B008
+        frames: FrameConfig = FrameConfig(),
+        prompt: PromptConfig = PromptConfig(),
+        loader: LoaderConfig = LoaderConfig(),
         world: WorldConfig | None = None,
     ) -> None:
         """Set up; files are read in `setup`.
@@ -183,15 +183,11 @@ class VideoDistillDataModule(LightningDataModule):
         """Epoch and batches done in it."""
         if self.trainer is None or self._sampler is None:
             return dict(self._resume)
-        loop = self.trainer.fit_loop
-        batches = loop.epoch_loop.batch_progress.current.ready
-        per_epoch = len(self._sampler) // self.loader.batch_size
-        # `current_epoch` has moved on already where a checkpoint is written at an epoch's end.
-        is_complete = batches >= per_epoch
-        epoch = loop.epoch_progress.current.completed + (1 if is_complete else 0)
-        if loop.epoch_progress.current.completed > loop.epoch_progress.current.processed - 1:
-            epoch = loop.epoch_progress.current.processed
-        return {"epoch": epoch, "batches": 0 if is_complete else batches}
+        # All batches ever drawn, the present one included; counted on across resumes. The epoch's
+        # own counters move at different moments around its end.
+        drawn = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        epoch, batches = divmod(drawn, len(self._sampler) // self.loader.batch_size)
+        return {"epoch": epoch, "batches": batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Resume where a checkpoint was written."""

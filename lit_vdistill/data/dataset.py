@@ -150,7 +150,7 @@ class PromptDataset(Dataset[Item | BadSample]):
 
 
 def in_text_units(sample: VideoSample, medium: Medium | None, units: BoxUnits) -> VideoSample:
-    """The sample with its boxes as the model writes them, so that rewards compare like with like."""
+    """The sample with its boxes as the model writes them: rewards compare like with like."""
     if medium is None or not sample.evidence.boxes:
         return sample
     height, width = medium.frames.shape[1:3]

@@ -39,10 +39,10 @@ def decode_video(path: str, num_frames: int) -> tuple[np.ndarray, list[int], lis
     """
     try:
         return (*_decode_decord(path, num_frames), "decord")
-    except Exception as first:  # noqa: BLE001 - DECORDError derives from Exception alone
+    except Exception as first:
         try:
             return (*_decode_pyav(path, num_frames), "pyav")
-        except Exception as second:  # noqa: BLE001
+        except Exception as second:
             raise ValueError(f"decord: {_short(first)}; pyav: {_short(second)}") from second
 
 
@@ -110,7 +110,7 @@ def handle(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
         source_size = (frames.shape[2], frames.shape[1])
         size = fit_size(*source_size, request["factor"], request["max_pixels"])
         frames = np.ascontiguousarray(_resize(frames, size))
-    except Exception as error:  # noqa: BLE001 - whatever a codec raises is the answer
+    except Exception as error:
         return {"error": _short(error)}, None
     header = {"shape": frames.shape, "indices": indices, "times_s": times_s, "backend": backend}
     return header | {"source_size": source_size}, frames

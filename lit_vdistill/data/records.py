@@ -114,7 +114,9 @@ def parse_record(raw: Any) -> VideoSample:
         answer=_text(raw, "answer"),
         media=None if media is None else _expect(media, str, "media"),
         media_type=raw.get("media_type", "text" if media is None else "video"),
-        options=tuple(_expect(o, str, "options") for o in _expect(raw.get("options", []), list, "options")),
+        options=tuple(
+            _expect(o, str, "options") for o in _expect(raw.get("options", []), list, "options")
+        ),
         evidence=_evidence(_expect(raw.get("evidence", {}), dict, "evidence")),
         meta=_expect(raw.get("meta", {}), dict, "meta"),
     )
@@ -182,7 +184,9 @@ def _check_answer(sample: VideoSample) -> None:
     if task in (Task.MCQ, Task.TEMPORAL_MCQ):
         letters = [chr(ord("A") + i) for i in range(len(sample.options))]
         if answer not in letters:
-            raise ValueError(f"'answer' must be the letter of one of the options {letters}, got '{answer}'")
+            raise ValueError(
+                f"'answer' must be the letter of one of the options {letters}, got '{answer}'"
+            )
     if task is Task.BINARY and answer.lower() not in ("yes", "no"):
         raise ValueError(f"'answer' of a binary task must be yes or no, got '{answer}'")
     if task is Task.NUMERICAL and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", answer):

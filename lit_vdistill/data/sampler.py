@@ -14,7 +14,9 @@ class ResumableSampler(Sampler[int]):
     the epoch to resume in must be known from the start.
     """
 
-    def __init__(self, size: int, *, seed: int, rank: int, world_size: int, batch_size: int) -> None:
+    def __init__(
+        self, size: int, *, seed: int, rank: int, world_size: int, batch_size: int
+    ) -> None:
         """Set the shard.
 
         Args:

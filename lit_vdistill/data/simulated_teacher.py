@@ -79,24 +79,25 @@ def write_response(sample: VideoSample, scene: Scene, answer: str, box: Box) -> 
         box: Believed pixels of the target at the annotated time.
     """
     target = _subject(sample, scene)
-    if sample.task in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ):
-        seen = [f"{item.name} {_tagged(item.span)}" for item in scene.shapes]
-        if sample.task is Task.TEMPORAL_MCQ:
-            seen.append(f"{target.colour} {target.corner}")
-        answer_text = f"From {_tagged(target.span)}"
-        if sample.task is Task.TEMPORAL_MCQ:
-            answer_text += f".\nCorrect Option: {answer}"
-    elif sample.task in (Task.SPATIAL_GROUNDING, Task.SPATIO_TEMPORAL_QA):
-        pixels = ",".join(str(round(value)) for value in box)
-        mention = f"<obj>{target.name}</obj><box>[{pixels}]</box>"
-        seen = [f"{mention}at<t>{sample.evidence.boxes[0].time_s}</t>s"]
-        answer_text = mention if sample.task is Task.SPATIAL_GROUNDING else answer
-    else:
-        seen = [f"{item.name} {item.corner}" for item in scene.objects]
-        answer_text = answer
-        if sample.task is Task.MCQ:
-            seen.append(f"{target.corner} {target.colour}")
-    return f"<think>{', '.join(seen)}</think>\n<answer>{answer_text}</answer>"
+    seen, answer_text = f"{target.name} {target.corner}", answer
+    match sample.task:
+        case Task.BINARY:
+            seen = seen if answer == "yes" else "not there"
+        case Task.NUMERICAL | Task.OPEN_ENDED:
+            seen = ", ".join(item.name for item in scene.shapes)
+        case Task.TEMPORAL_GROUNDING | Task.TEMPORAL_MCQ:
+            seen = f"{target.name} {target.corner} {_tagged(target.span)}"
+            answer_text = f"From {_tagged(target.span)}"
+            if sample.task is Task.TEMPORAL_MCQ:
+                answer_text += f".\nCorrect Option: {answer}"
+        case Task.SPATIAL_GROUNDING | Task.SPATIO_TEMPORAL_QA:
+            pixels = ",".join(str(round(value)) for value in box)
+            mention = f"<obj>{target.name}</obj><box>[{pixels}]</box>"
+            seen = f"{mention}at<t>{sample.evidence.boxes[0].time_s}</t>s"
+            answer_text = mention if sample.task is Task.SPATIAL_GROUNDING else answer
+        case Task.MCQ | Task.OCR:
+            pass
+    return f"<think>{seen}</think>\n<answer>{answer_text}</answer>"
 
 
 def _tagged(span: Span) -> str:
@@ -147,7 +148,8 @@ def _mistake(
         index = rng.choice([i for i, text in enumerate(sample.options) if text != target.corner])
         return _swap(scene, target, replace(target, corner=sample.options[index])), "ABCD"[index]
     if sample.task is Task.BINARY:
-        return _swap(scene, target, renamed), "no" if sample.answer == "yes" else "yes"
+        asked = replace(target, name=f"{sample.question.split()[3]} {rng.choice(SHAPES)}")
+        return _swap(scene, target, asked), "no" if sample.answer == "yes" else "yes"
     if sample.task is Task.NUMERICAL:
         if len(scene.shapes) > 1:
             kept = tuple(item for item in scene.objects if item is not target)

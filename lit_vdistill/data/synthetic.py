@@ -16,13 +16,20 @@ import numpy as np
 from lit_vdistill.types import Box, BoxAt, Evidence, Span, Task, VideoSample
 
 WORLD_VERSION = 1
-COLOURS = {"red": (220, 40, 40), "green": (40, 190, 60), "blue": (60, 90, 230), "yellow": (230, 210, 40)}
+COLOURS = {
+    "red": (220, 40, 40),
+    "green": (40, 190, 60),
+    "blue": (60, 90, 230),
+    "yellow": (230, 210, 40),
+}
 BACKGROUND = 128
 """Mid-grey is 0 to a processor that normalises to [-1, 1]: what is not there adds nothing."""
 SHAPES = ("square", "disc", "cross")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
+STEP_PX = 8
+"""Grid on which shapes stand and move."""
 MOTIONS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1), "still": (0, 0)}
-# 3x5 bitmaps, one row a character: enough for a digit that survives H.264 at 12x20 pixels.
+# 3x5 bitmaps, one row a character, drawn at 15x25 pixels.
 _GLYPHS = {
     "0": "75557", "1": "26227", "2": "71747", "3": "71717", "4": "55711",
     "5": "74717", "6": "74757", "7": "71111", "8": "75757", "9": "75717",
@@ -79,11 +86,11 @@ class SceneObject:
         return self.colour != "digit"
 
     def box(self, time_s: float) -> Box:
-        """Pixels enclosed at a time inside the span: 2 px a second along the motion."""
+        """Pixels enclosed at a time inside the span; it moves by one step every two seconds."""
         dx, dy = MOTIONS[self.motion]
-        moved = int(2 * (time_s - self.span[0]))
+        moved = STEP_PX * int((time_s - self.span[0]) / 2)
         x, y = self.origin[0] + dx * moved, self.origin[1] + dy * moved
-        return (x, y, x + self.size[0], y + self.size[1])
+        return (float(x), float(y), float(x + self.size[0]), float(y + self.size[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +111,6 @@ class Scene:
         """The one digit."""
         return self.objects[-1]
 
-    def find(self, colour: str) -> SceneObject:
-        """The object of a colour; colours are unique in a scene."""
-        return next(item for item in self.objects if item.colour == colour)
-
 
 def make_scene(scene_id: str, config: WorldConfig, rng: random.Random) -> Scene:
     """Draw one scene."""
@@ -126,31 +129,31 @@ def _place(name: str, corner: str, config: WorldConfig, rng: random.Random) -> S
     """Put an object into a corner so that its motion never leaves it."""
     length = rng.randint(2, 5)
     start = rng.randint(0, config.seconds - length)
-    side = 12 if name.startswith("digit") else 16
-    size = (12, 20) if name.startswith("digit") else (16, 16)
-    motion = "still" if name.startswith("digit") else rng.choice(list(MOTIONS))
     half = config.frame_px // 2
-    free_x, free_y, travel = half - size[0], half - size[1], 2 * length
-    dx, dy = MOTIONS[motion]
-    x = _offset(dx, travel, free_x, rng)
-    y = _offset(dy, travel, free_y, rng)
     left, top = (0 if "left" in corner else half), (0 if "top" in corner else half)
-    assert 0 <= x <= half - side and 0 <= y
-    return SceneObject(
-        name, corner, motion, (float(start), float(start + length)), (left + x, top + y), size
-    )
+    if name.startswith("digit"):
+        motion, size, offset = "still", (15, 25), (8, 3)
+    else:
+        motion, size = rng.choice(list(MOTIONS)), (16, 16)
+        travel = STEP_PX * ((length - 1) // 2)
+        dx, dy = MOTIONS[motion]
+        offset = (_offset(dx, travel, half - 16, rng), _offset(dy, travel, half - 16, rng))
+    span = (float(start), float(start + length))
+    return SceneObject(name, corner, motion, span, (left + offset[0], top + offset[1]), size)
 
 
 def _offset(direction: int, travel: int, free: int, rng: random.Random) -> int:
-    """A start inside the corner, on a grid of 4 px, that leaves room for the way to go."""
+    """A start on the grid, inside the corner, that leaves room for the way to go."""
     low = travel if direction < 0 else 0
     high = free - travel if direction > 0 else free
-    return min(max(4 * round(rng.randint(min(low, high), max(low, high)) / 4), low), max(high, low))
+    return rng.randrange(low, high + 1, STEP_PX)
 
 
 def render(scene: Scene, config: WorldConfig) -> np.ndarray:
     """Frames of a scene, uint8 `[frames, height, width, 3]`."""
-    frames = np.full((config.num_frames, config.frame_px, config.frame_px, 3), BACKGROUND, dtype=np.uint8)
+    frames = np.full(
+        (config.num_frames, config.frame_px, config.frame_px, 3), BACKGROUND, dtype=np.uint8
+    )
     for index in range(config.num_frames):
         time_s = index / config.fps
         for item in scene.objects:
@@ -163,7 +166,7 @@ def _draw(frame: np.ndarray, item: SceneObject, time_s: float) -> None:
     x1, y1, x2, y2 = (int(value) for value in item.box(time_s))
     if not item.is_shape:
         rows = [[int(bit) for bit in f"{int(row, 16):03b}"] for row in _GLYPHS[item.name[-1]]]
-        frame[y1:y2, x1:x2][np.kron(np.array(rows), np.ones((4, 4))).astype(bool)] = 235
+        frame[y1:y2, x1:x2][np.kron(np.array(rows), np.ones((5, 5))).astype(bool)] = 235
         return
     ys, xs = np.mgrid[0 : y2 - y1, 0 : x2 - x1] + 0.5
     centre = (x2 - x1) / 2
@@ -207,7 +210,8 @@ def questions(scene: Scene, config: WorldConfig, rng: random.Random) -> Iterator
             media=f"videos/{scene.id}.mp4",
             options=options,
             evidence=Evidence(
-                spans=(subject.span,), boxes=(BoxAt(time_s, subject.name, scaled),)  # type: ignore[arg-type]
+                spans=(subject.span,),
+                boxes=(BoxAt(time_s, subject.name, scaled),),  # type: ignore[arg-type]
             ),
             meta={"scene": scene.id, "position": scene.objects.index(subject)},
         )

@@ -4,23 +4,22 @@ import hashlib
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 from lit_vdistill.data.records import BadSample, read_records
 from lit_vdistill.data.synthetic import WorldConfig
 from lit_vdistill.types import VideoSample
 
 
-def world(root: str, config: WorldConfig | None = None) -> None:
+def world(root: str, size: WorldConfig | None = None) -> None:
     """Render the embedded world: videos, records and the simulated teacher's pool.
 
     Args:
         root: Folder to write to; must be empty or absent.
-        config: Size and seed; the default world when left out.
+        size: Size and seed; the default world when left out.
     """
     from lit_vdistill.data.world import build_world
 
-    build_world(root, config or WorldConfig())
+    build_world(root, size or WorldConfig())
     sys.stdout.write(f"{root}: train.jsonl, val.jsonl, pool.jsonl, videos/\n")
 
 
@@ -126,5 +125,7 @@ def _check_pool(path: str, samples: list[VideoSample]) -> Iterator[BadSample]:
     ids = {sample.id for sample in samples}
     sizes = Counter(len(pool) for pool in pools.values())
     sys.stdout.write(f"teacher pool: {len(pools)} samples, responses a sample {dict(sizes)}\n")
-    yield from (BadSample(key, path, "matches no training sample") for key in pools if key not in ids)
+    yield from (
+        BadSample(key, path, "matches no training sample") for key in pools if key not in ids
+    )
     yield from (BadSample(key, path, "has no teacher response") for key in ids if key not in pools)

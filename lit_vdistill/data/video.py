@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -122,7 +123,9 @@ class _Decoder:
         """A data-loader worker gets an owner of its own; a process does not travel."""
         return {"_process": None}
 
-    def decode(self, request: dict[str, Any], timeout_s: float) -> tuple[dict[str, Any], np.ndarray]:
+    def decode(
+        self, request: dict[str, Any], timeout_s: float
+    ) -> tuple[dict[str, Any], np.ndarray]:
         process = self._running()
         assert process.stdin is not None
         deadline = time.monotonic() + timeout_s
@@ -180,9 +183,8 @@ class _Decoder:
         return bytes(line)
 
     def _read(self, count: int, deadline: float) -> bytearray:
-        import select
-
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         stream, data = self._process.stdout, bytearray()
         while len(data) < count:
             ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))

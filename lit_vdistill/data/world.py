@@ -42,8 +42,8 @@ def build_world(root: str | Path, config: WorldConfig) -> None:
         if json.loads(marker.read_text()) == described:
             return
         raise ValueError(
-            f"{root} holds an embedded world of another size, seed or version; remove the folder or "
-            "name another data.sources.media_root"
+            f"{root} holds an embedded world of another size, seed or version; remove the folder "
+            "or name another data.sources.media_root"
         )
     if root.exists() and any(root.iterdir()):
         raise ValueError(f"{root} is not empty and holds no embedded world; name another folder")

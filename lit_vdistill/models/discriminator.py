@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lit_vdistill.models.forward import Row, completion_states, pad_token_id
+from lit_vdistill.models.forward import completion_states, pad_token_id
+from lit_vdistill.models.layout import Row
 from lit_vdistill.models.prompt import EncodedPrompt
 
 
@@ -15,7 +16,7 @@ class Discriminator(nn.Module):
     """A scalar head at the last response token over a copy of the stage-1 student (R-MSD §3.5).
 
     The paper writes D_φ(S) without its condition; as in GAD, ours sees video and question too.
-    The head starts at 0, so an untrained discriminator prefers nothing.
+    The head starts small: scores of an untrained discriminator hardly differ.
     """
 
     def __init__(self, student: PreTrainedModel) -> None:
@@ -25,7 +26,7 @@ class Discriminator(nn.Module):
         self.pad_id = pad_token_id(student)
         hidden_size = student.config.get_text_config().hidden_size
         self.head = nn.Linear(hidden_size, 1, bias=False)
-        nn.init.zeros_(self.head.weight)
+        nn.init.normal_(self.head.weight, std=0.02)
 
     def forward(
         self, prompts: Sequence[EncodedPrompt], rows: Sequence[Row]

@@ -1,8 +1,8 @@
 """Forward passes over prompts with completions, for any Qwen-VL.
 
-A row is a prompt followed by one completion. Pixels go through the vision tower once a prompt
-however many rows share it. Rows are padded on the right, where causal attention never looks, so
-padding changes nothing and no mask is built.
+A row is one completion of a prompt. Pixels go through the vision tower once a prompt however many
+rows it has, and so do the prompt's tokens (`models/layout.py`). Sequences are padded on the right,
+where causal attention never looks, so padding changes nothing.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,12 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from lit_vdistill.models.layout import PlacedPrompt, Row, dense_layout, packed_layout
 from lit_vdistill.models.prompt import EncodedPrompt
 
 _KINDS = ("image", "video")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One completion of one prompt."""
-
-    prompt: int
-    """Index into the prompts."""
-    completion_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,40 +102,33 @@ def completion_states(
 ) -> CompletionStates:
     """Hidden states over the completions of all rows.
 
+    Completions of one prompt share its tokens where the attention kernel takes a mask (`sdpa`).
+
     Args:
         backbone: The model without its head (`model.model`).
         prompts: The prompts, on the model's device.
         rows: Completions, each with the index of its prompt; none may be empty.
-        pad_id: Id to fill rows with.
+        pad_id: Id to fill sequences with.
     """
-    device = prompts[0].input_ids.device
     features = encode_vision(backbone, prompts)
-    placed = [rope_positions(backbone, prompt) for prompt in prompts]
-    completions = [torch.tensor(row.completion_ids, device=device) for row in rows]
-    ids, positions = [], []
-    for row, completion in zip(rows, completions, strict=True):
-        prompt_positions, following = placed[row.prompt]
-        ids.append(torch.cat([prompts[row.prompt].input_ids, completion]))
-        steps = torch.arange(len(completion), device=device) + following
-        positions.append(torch.cat([prompt_positions, steps.expand(3, -1)], dim=1).T)
+    placed = [
+        PlacedPrompt(prompt.input_ids, *rope_positions(backbone, prompt)) for prompt in prompts
+    ]
+    takes_mask = backbone.config._attn_implementation == "sdpa"
+    layout = (packed_layout if takes_mask else dense_layout)(placed, rows, pad_id)
     hidden = backbone(
-        input_ids=pad_sequence(ids, batch_first=True, padding_value=pad_id),
-        position_ids=pad_sequence(positions, batch_first=True).permute(2, 0, 1),
-        mm_encoder_outputs=vision_inputs(features, [row.prompt for row in rows]),
+        input_ids=layout.ids,
+        position_ids=layout.position_ids,
+        attention_mask=layout.attention_mask,
+        mm_encoder_outputs=vision_inputs(features, layout.prompts),
         use_cache=False,
     ).last_hidden_state
     hidden = hidden + features.anchor.to(hidden.dtype)
-    prompt_lengths = torch.tensor([len(prompts[r.prompt].input_ids) for r in rows], device=device)
-    lengths = torch.tensor([len(completion) for completion in completions], device=device)
-    offsets = torch.arange(int(lengths.max()), device=device)
-    mask = offsets < lengths[:, None]
-    index = (prompt_lengths[:, None] - 1 + offsets).clamp(max=hidden.shape[1] - 1)
-    every = torch.arange(len(rows), device=device)
     return CompletionStates(
-        hidden=hidden[every[:, None], index],
-        final=hidden[every, prompt_lengths + lengths - 1],
-        ids=pad_sequence(completions, batch_first=True, padding_value=pad_id),
-        mask=mask,
+        hidden=hidden[layout.row_sequence[:, None], layout.predicts],
+        final=hidden[layout.row_sequence, layout.final],
+        ids=layout.completion_ids,
+        mask=layout.mask,
     )
 
 
@@ -178,7 +162,10 @@ def _touch(backbone: torch.nn.Module) -> Float[Tensor, ""]:
     values = 3 * vision.temporal_patch_size * vision.patch_size**2
     blank = next(backbone.parameters()).new_zeros(edge * edge, values)
     output = backbone.get_image_features(blank, grid, return_dict=True)
-    parts = [*output.pooler_output, *(p for lv in getattr(output, "deepstack_features", []) for p in lv)]
+    parts = [
+        *output.pooler_output,
+        *(p for lv in getattr(output, "deepstack_features", []) for p in lv),
+    ]
     return sum((part.sum() for part in parts), start=blank.new_zeros(())) * 0.0
 
 

@@ -8,12 +8,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from lit_vdistill.models.forward import CompletionStates, Row, completion_states, pad_token_id
+from lit_vdistill.models.forward import CompletionStates, completion_states, pad_token_id
+from lit_vdistill.models.layout import Row
 from lit_vdistill.models.prompt import EncodedPrompt
 
 
 def completion_logprobs(
-    model: PreTrainedModel, prompts: Sequence[EncodedPrompt], rows: Sequence[Row], chunk_size: int = 4096
+    model: PreTrainedModel,
+    prompts: Sequence[EncodedPrompt],
+    rows: Sequence[Row],
+    chunk_size: int = 4096,
 ) -> tuple[Float[Tensor, "rows seq"], Float[Tensor, "rows seq"], Bool[Tensor, "rows seq"]]:
     """Natural log-probability and entropy of every completion token, in float32.
 

@@ -47,7 +47,10 @@ class EncodedPrompt:
 
 
 def encode_prompt(
-    processor: ProcessorMixin, messages: Sequence[dict[str, Any]], medium: Medium | None, sample_id: str
+    processor: ProcessorMixin,
+    messages: Sequence[dict[str, Any]],
+    medium: Medium | None,
+    sample_id: str,
 ) -> EncodedPrompt:
     """Apply chat template and processor to one question.
 

@@ -6,7 +6,6 @@ ours. What `build_tiny_model` and `build_tiny_processor` return behaves as a loa
 
 from typing import Any
 
-
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     PreTrainedModel,
@@ -67,7 +66,10 @@ def build_tiny_model(family: str) -> PreTrainedModel:
     model = _qwen3_model(tokenizer) if family == "qwen3-vl" else _qwen2_5_model(tokenizer)
     generation = model.generation_config
     assert generation is not None
-    generation.eos_token_id, generation.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    generation.eos_token_id, generation.pad_token_id = (
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+    )
     return model
 
 
@@ -162,7 +164,7 @@ def _text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     }
 
 
-def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     names = {"image_token_id": "image_pad", "video_token_id": "video_pad"}
     names |= {"vision_start_token_id": "vision_start", "vision_end_token_id": "vision_end"}
     return {key: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for key, name in names.items()}

@@ -47,7 +47,9 @@ def matching_distribution(
     return tuple(weight / total for weight in weights)
 
 
-def draw_match(probabilities: Sequence[float], *, seed: int, sample_id: str, rollout: int, step: int) -> int:
+def draw_match(
+    probabilities: Sequence[float], *, seed: int, sample_id: str, rollout: int, step: int
+) -> int:
     """m(i) of Eq. 3: an index drawn from the matching distribution.
 
     A function of its arguments alone, so that a resumed run draws what an uninterrupted one draws.

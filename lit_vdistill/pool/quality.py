@@ -31,7 +31,9 @@ def score_responses(
     )
 
 
-def best_response(sample: VideoSample, pool: tuple[ScoredResponse, ...], seed: int) -> ScoredResponse:
+def best_response(
+    sample: VideoSample, pool: tuple[ScoredResponse, ...], seed: int
+) -> ScoredResponse:
     """The stage-1 target T_best (R-MSD §3.4, Eq. 5).
 
     Closed-ended: the highest q, the first of equals. Open-ended: one at random, seeded by the

@@ -9,13 +9,20 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from lit_vdistill.types import TeacherResponse
 
 logger = logging.getLogger(__name__)
-_FIELDS = {field.name: field.type for field in fields(TeacherResponse)}
+_FIELDS: dict[str, type] = {
+    "sample_id": str,
+    "index": int,
+    "text": str,
+    "model": str,
+    "temperature": float,
+    "top_p": float,
+}
 
 
 class PoolStore:
@@ -51,7 +58,7 @@ class PoolStore:
         if not self.path.is_file():
             raise FileNotFoundError(f"teacher pool {self.path} does not exist (data.pool_path)")
         pools: dict[str, dict[int, TeacherResponse]] = {}
-        for line_number, line in enumerate(self._complete_lines(), start=1):
+        for line_number, line in self._complete_lines():
             response = self._parse(line, line_number)
             pool = pools.setdefault(response.sample_id, {})
             if response.index in pool:
@@ -64,10 +71,11 @@ class PoolStore:
 
     def fingerprint(self) -> str:
         """Hash of the complete lines whatever their order: the same pool has the same name."""
-        digests = sorted(hashlib.sha256(line).digest() for line in self._complete_lines())
+        digests = sorted(hashlib.sha256(line).digest() for _, line in self._complete_lines())
         return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
-    def _complete_lines(self) -> list[bytes]:
+    def _complete_lines(self) -> list[tuple[int, bytes]]:
+        """Lines that end, with their numbers; empty ones are passed over."""
         raw = self.path.read_bytes()
         lines = raw.split(b"\n")
         if lines[-1]:
@@ -75,7 +83,7 @@ class PoolStore:
                 "%s: the last line is incomplete (a crash while writing?) and is left out: %r …",
                 self.path, lines[-1][:80],
             )  # fmt: skip
-        return [line for line in lines[:-1] if line.strip()]
+        return [(n, line) for n, line in enumerate(lines[:-1], start=1) if line.strip()]
 
     def _cut_incomplete_line(self) -> None:
         if not self.path.exists():
@@ -84,7 +92,9 @@ class PoolStore:
             raw = file.read()
             end = raw.rfind(b"\n") + 1
             if end < len(raw):
-                logger.warning("%s: cut off an incomplete last line of %d bytes", self.path, len(raw) - end)
+                logger.warning(
+                    "%s: cut off an incomplete last line of %d bytes", self.path, len(raw) - end
+                )
                 file.truncate(end)
 
     def _parse(self, line: bytes, line_number: int) -> TeacherResponse:

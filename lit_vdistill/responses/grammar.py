@@ -98,7 +98,7 @@ def time_span(text: str) -> Span | None:
 
 
 def first_box(text: str) -> Box | None:
-    """The first `<box>[x1,y1,x2,y2]</box>`; None unless it is a JSON list of four finite numbers."""
+    """The first `<box>[x1,y1,x2,y2]</box>`; None unless it holds four finite numbers."""
     match = _BOX.search(text)
     return _read_box(match.group(1)) if match else None
 
@@ -141,7 +141,8 @@ def _read_box(raw: str) -> Box | None:
         return None
     if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
         return None
-    return (values[0], values[1], values[2], values[3])
+    x1, y1, x2, y2 = map(float, values)
+    return (x1, y1, x2, y2)
 
 
 def _read_time(raw: str) -> float | None:

@@ -53,7 +53,9 @@ def answer_quality(response: ParsedResponse, sample: VideoSample, epsilon: float
         ValueError: For an open-ended task, which has no metric (R-MSD §3.3.2).
     """
     if not sample.task.is_closed_ended:
-        raise ValueError(f"sample {sample.id}: task '{sample.task}' is open-ended, it has no metric")
+        raise ValueError(
+            f"sample {sample.id}: task '{sample.task}' is open-ended, it has no metric"
+        )
     if response.problem is not None or not has_task_syntax(response.answer, sample.task):
         return 0.0
     return _metric(response.answer, sample, epsilon)

@@ -23,13 +23,20 @@ class SamplingConfig:
     """0 = greedy. R-MSD names none for students; 1 keeps the sampled and the trained policy one."""
     top_p: float = 1.0
     """Nucleus: draw from the smallest set of tokens whose probabilities reach it."""
+    seed: int = 0
+    """Seed of everything that is drawn; with sample, rollout and step it fixes a draw."""
 
 
 class RolloutEngine(Protocol):
     """Samples completions of prompts from the current policy."""
 
     def generate(
-        self, prompts: Sequence[EncodedPrompt], num_rollouts: int, sampling: SamplingConfig, *, seed: int
+        self,
+        prompts: Sequence[EncodedPrompt],
+        num_rollouts: int,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
     ) -> list[tuple[Rollout, ...]]:
         """Sample `num_rollouts` completions of every prompt.
 

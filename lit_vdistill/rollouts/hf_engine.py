@@ -53,7 +53,12 @@ class HFRolloutEngine:
         self.banned = torch.tensor([known[name] for name in _NEVER_SAMPLED if name in known])
 
     def generate(
-        self, prompts: Sequence[EncodedPrompt], num_rollouts: int, sampling: SamplingConfig, *, seed: int
+        self,
+        prompts: Sequence[EncodedPrompt],
+        num_rollouts: int,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
     ) -> list[tuple[Rollout, ...]]:
         """Sample `num_rollouts` completions of every prompt; see `RolloutEngine.generate`."""
         chunk = max(1, self.max_rows // num_rollouts)
@@ -65,7 +70,11 @@ class HFRolloutEngine:
         return groups
 
     def _generate_part(
-        self, prompts: Sequence[EncodedPrompt], num_rollouts: int, sampling: SamplingConfig, seed: int
+        self,
+        prompts: Sequence[EncodedPrompt],
+        num_rollouts: int,
+        sampling: SamplingConfig,
+        seed: int,
     ) -> list[tuple[Rollout, ...]]:
         limit = sampling.max_completion_tokens
         uniforms = torch.cat(
@@ -96,7 +105,9 @@ class HFRolloutEngine:
             logits = self._decode(chosen, positions + step, attention, cache)
         return self._collect(prompts, num_rollouts, running, sampling)
 
-    def _prefill(self, prompts: Sequence[EncodedPrompt]) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
+    def _prefill(
+        self, prompts: Sequence[EncodedPrompt]
+    ) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
         """Last logits, cache, attention mask and next position of every prompt, left-padded."""
         backbone = self.model.model
         length = max(len(prompt.input_ids) for prompt in prompts)
@@ -123,7 +134,9 @@ class HFRolloutEngine:
         logits = self.model.lm_head(output.last_hidden_state[:, -1])
         return logits, cache, attention, torch.tensor(following, device=device)
 
-    def _decode(self, ids: Tensor, positions: Tensor, attention: Tensor, cache: DynamicCache) -> Tensor:
+    def _decode(
+        self, ids: Tensor, positions: Tensor, attention: Tensor, cache: DynamicCache
+    ) -> Tensor:
         output = self.model.model(
             input_ids=ids[:, None],
             attention_mask=attention,
@@ -155,7 +168,11 @@ class HFRolloutEngine:
                 running.is_finished[row] = token == self.tokenizer.eos_token_id
 
     def _collect(
-        self, prompts: Sequence[EncodedPrompt], num_rollouts: int, running: _Running, sampling: SamplingConfig
+        self,
+        prompts: Sequence[EncodedPrompt],
+        num_rollouts: int,
+        running: _Running,
+        sampling: SamplingConfig,
     ) -> list[tuple[Rollout, ...]]:
         groups = []
         for i, prompt in enumerate(prompts):
@@ -183,7 +200,9 @@ def _inverse_cdf(logits: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
 
     One uniform number decides a token, so a row draws the same whatever stands beside it.
     """
-    probabilities, order = logits.double().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    probabilities, order = (
+        logits.double().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    )
     reached = probabilities.cumsum(dim=-1)
     if top_p < 1:
         probabilities = probabilities.masked_fill(reached - probabilities >= top_p, 0.0)

@@ -1,4 +1,4 @@
-"""Sample, reward, advantage, loss: the loop of every reinforcement stage, blind to the algorithm."""
+"""Sample, reward, advantage, loss: the algorithm-blind loop of every reinforcement stage."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_vdistill.data.dataset import PromptBatch
-from lit_vdistill.models.forward import Row
+from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.advantages import AdvantageMethod, group_advantages, has_signal
@@ -98,11 +98,10 @@ class OnPolicyModule(VLMStage):
         policy: VLMConfig,
         rewards: Sequence[Reward],
         *,
-        loss: PolicyLossConfig = PolicyLossConfig(),  # noqa: B008 - frozen
-        sampling: SamplingConfig = SamplingConfig(),  # noqa: B008
-        validation: ValidationConfig = ValidationConfig(),  # noqa: B008
-        optim: OptimConfig = OptimConfig(),  # noqa: B008
-        seed: int = 0,
+        loss: PolicyLossConfig = PolicyLossConfig(),
+        sampling: SamplingConfig = SamplingConfig(),
+        validation: ValidationConfig = ValidationConfig(),
+        optim: OptimConfig = OptimConfig(),
     ) -> None:
         """See `VLMStage`.
 
@@ -113,11 +112,8 @@ class OnPolicyModule(VLMStage):
             sampling: How rollouts are drawn.
             validation: What is generated for held-out samples.
             optim: AdamW and its schedule.
-            seed: Seed of everything that is drawn.
         """
-        super().__init__(
-            policy, rewards, sampling=sampling, validation=validation, optim=optim, seed=seed
-        )
+        super().__init__(policy, rewards, sampling=sampling, validation=validation, optim=optim)
         self.loss_config = loss
         self.ref: PreTrainedModel | None = None
         self.last_step: StepRecord | None = None
@@ -138,7 +134,10 @@ class OnPolicyModule(VLMStage):
         scores = self.score_groups(sampled)
         advantages = group_advantages(scores.rewards, self.loss_config.advantage)
         scored = time.perf_counter()
-        loss, metrics = self.policy_loss(sampled, advantages)
+        if self.is_policy_at_rest:
+            loss, metrics = self.touch_policy(sampled), {}
+        else:
+            loss, metrics = self.policy_loss(sampled, advantages)
         if scores.auxiliary_loss is not None:
             loss = loss + scores.auxiliary_loss
         times = {"time/generate_s": generated - started, "time/score_s": scored - generated}
@@ -149,7 +148,7 @@ class OnPolicyModule(VLMStage):
     def sample(self, batch: PromptBatch) -> SampledStep:
         """N rollouts a prompt and their rule rewards.
 
-        What is drawn depends on seed, step, sample and index alone, so a resumed run draws the same.
+        What is drawn depends on seed, step, sample and index alone: a resumed run draws it too.
         """
         drawn = self.engine.generate(
             batch.prompts, self.loss_config.group_size, self.sampling, seed=self.step_seed()
@@ -171,7 +170,10 @@ class OnPolicyModule(VLMStage):
     def rule_rewards(self, sampled: SampledStep) -> Float[Tensor, "batch group"]:
         """Weighted sum of the rule rewards of each rollout (R-MSD Eq. 6 without its first term)."""
         return torch.tensor(
-            [[composite_reward(self.rewards, part) for part in group] for group in sampled.breakdowns],
+            [
+                [composite_reward(self.rewards, part) for part in group]
+                for group in sampled.breakdowns
+            ],
             device=self.device,
         )
 
@@ -180,10 +182,29 @@ class OnPolicyModule(VLMStage):
         return GroupScores(self.rule_rewards(sampled))
 
     def token_credit(
-        self, sampled: SampledStep, advantages: Float[Tensor, "rows"], mask: Bool[Tensor, "rows seq"]
+        self,
+        sampled: SampledStep,
+        advantages: Float[Tensor, "rows"],
+        mask: Bool[Tensor, "rows seq"],
     ) -> Float[Tensor, "rows seq"]:
         """Factor on each token's advantage; 1 everywhere unless a stage knows better."""
         return torch.ones_like(mask, dtype=torch.float32)
+
+    @property
+    def is_policy_at_rest(self) -> bool:
+        """Whether the policy does not learn at present: its loss need not be known."""
+        return False
+
+    def touch_policy(self, sampled: SampledStep) -> Float[Tensor, ""]:
+        """0, with a gradient path to every parameter of the policy.
+
+        A parameter without a gradient hangs some sharded strategies and re-applies its last one
+        under others; one row is enough.
+        """
+        assert self.policy is not None
+        rows = [Row(0, sampled.groups[0].rollouts[0].completion_ids)]
+        logprobs, _, _ = completion_logprobs(self.policy, sampled.batch.prompts[:1], rows)
+        return logprobs.sum() * 0.0
 
     def policy_loss(
         self, sampled: SampledStep, advantages: Float[Tensor, "batch group"]
@@ -238,7 +259,9 @@ class OnPolicyModule(VLMStage):
             "rollout/no_signal": 1.0 - has_signal(advantages).float().mean().item(),
             "rollout/length": sum(len(r.completion_ids) for r in rollouts) / len(rollouts),
             "rollout/truncated": sum(r.is_truncated for r in rollouts) / len(rollouts),
-            **{f"reward/{r.name}": sum(p[r.name] for p in parts) / len(parts) for r in self.rewards},
+            **{
+                f"reward/{r.name}": sum(p[r.name] for p in parts) / len(parts) for r in self.rewards
+            },
             **scores.metrics,
             **metrics,
         }

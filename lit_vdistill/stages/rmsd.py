@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lit_vdistill.models.discriminator import Discriminator
-from lit_vdistill.models.forward import Row
+from lit_vdistill.models.layout import Row
 from lit_vdistill.models.tokens import response_ids
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.adversarial import (
@@ -75,8 +75,8 @@ class RMSDModule(OnPolicyModule):
     5. Group-normalised advantages, policy gradient and γ KL to stage 1 (Eq. 8, `OnPolicyModule`).
     6. Pairwise loss of the discriminator on the same scores (Eq. 7), added to the policy's: their
        parameters are disjoint and rewards are detached, so one step trains both.
-    7. Until the discriminator tells the sides apart, the policy's learning rate is 0 and the
-       discriminator pays nothing (`is_warming_up`).
+    7. Until the discriminator tells the sides apart, the policy rests and the discriminator pays
+       nothing (`is_warming_up`).
     """
 
     is_warm: Tensor
@@ -87,13 +87,12 @@ class RMSDModule(OnPolicyModule):
         policy: VLMConfig,
         rewards: Sequence[Reward],
         *,
-        disc: DiscriminatorConfig = DiscriminatorConfig(),  # noqa: B008 - frozen
-        matching: MatchingConfig = MatchingConfig(),  # noqa: B008
-        loss: PolicyLossConfig = PolicyLossConfig(),  # noqa: B008
-        sampling: SamplingConfig = SamplingConfig(),  # noqa: B008
-        validation: ValidationConfig = ValidationConfig(),  # noqa: B008
-        optim: OptimConfig = OptimConfig(),  # noqa: B008
-        seed: int = 0,
+        disc: DiscriminatorConfig = DiscriminatorConfig(),
+        matching: MatchingConfig = MatchingConfig(),
+        loss: PolicyLossConfig = PolicyLossConfig(),
+        sampling: SamplingConfig = SamplingConfig(),
+        validation: ValidationConfig = ValidationConfig(),
+        optim: OptimConfig = OptimConfig(),
     ) -> None:
         """See `OnPolicyModule`.
 
@@ -106,7 +105,6 @@ class RMSDModule(OnPolicyModule):
             sampling: How rollouts are drawn.
             validation: What is generated for held-out samples.
             optim: AdamW and its schedule.
-            seed: Seed of everything that is drawn.
         """
         super().__init__(
             policy,
@@ -115,7 +113,6 @@ class RMSDModule(OnPolicyModule):
             sampling=sampling,
             validation=validation,
             optim=optim,
-            seed=seed,
         )
         self.disc_config, self.matching_config = disc, matching
         self.discriminator: Discriminator | None = None
@@ -137,6 +134,8 @@ class RMSDModule(OnPolicyModule):
         """Whether only the discriminator learns at present."""
         return not bool(self.is_warm)
 
+    is_policy_at_rest = is_warming_up
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The policy, and the discriminator with its own learning rate."""
         groups = super().parameter_groups()
@@ -146,7 +145,7 @@ class RMSDModule(OnPolicyModule):
         return groups
 
     def lr_factor(self, group_name: str, step: int) -> float:
-        """0 for the policy during the warm-up: its loss stays in the graph, its weights stay put."""
+        """0 for the policy during the warm-up: its loss stays in the graph, its weights stay."""
         if group_name == "policy" and self.is_warming_up:
             return 0.0
         return super().lr_factor(group_name, step)
@@ -221,7 +220,11 @@ class RMSDModule(OnPolicyModule):
         rows, sizes = [], []
         for i, group in enumerate(sampled.groups):
             rows += [
-                Row(i, response_ids(self.processor, r.text, is_complete=not r.is_truncated) or r.completion_ids)
+                Row(
+                    i,
+                    response_ids(self.processor, r.text, is_complete=not r.is_truncated)
+                    or r.completion_ids,
+                )
                 for r in group.rollouts
             ]
         for i, match in enumerate(matches):
@@ -259,14 +262,16 @@ class RMSDModule(OnPolicyModule):
         weights = pair_weights(quality, self.disc_config.pair_weight)
         loss = pairwise_loss(teacher_scores, student_scores, weights)
         margin = (teacher_scores - student_scores).detach()
-        # Equal scores are half right: an untrained discriminator must not look like a bad one.
-        accuracy = (margin.gt(0).float() + 0.5 * margin.eq(0).float()).mean() if own else 0.5
+        # Equal texts have equal scores and teach nothing: accuracy is over pairs that differ.
+        differing = margin[margin != 0]
+        accuracy = differing.gt(0).float().mean() if len(differing) else 0.5
         lengths = torch.tensor([float(len(r.completion_ids)) for r in sampled.rollouts])
         scores = students.detach().flatten().cpu()
         return loss, {
             "disc/loss": loss.item(),
             "disc/accuracy": float(accuracy),
             "disc/margin": margin.mean().item() if own else 0.0,
+            "disc/ties": margin.eq(0).float().mean().item() if own else 0.0,
             "disc/corr_length": pearson(scores, lengths).item(),
             "disc/corr_quality": pearson(teacher_scores.detach(), quality).item(),
             "disc/pair_weight": weights.mean().item() if own else 0.0,
@@ -316,7 +321,9 @@ def _columns(
 ) -> dict[str, list[list[str | float]]]:
     """Matched teacher texts and discriminator rewards for the table of rollouts."""
     texts: list[list[str | float]] = [
-        [m.responses[k].response.text for k in m.chosen] if m is not None else [""] * len(g.rollouts)
+        [m.responses[k].response.text for k in m.chosen]
+        if m is not None
+        else [""] * len(g.rollouts)
         for m, g in zip(matches, sampled.groups, strict=True)
     ]
     return {"matched_teacher": texts, "disc": paid.tolist()}

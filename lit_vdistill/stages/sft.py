@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lit_vdistill.data.dataset import PromptBatch
-from lit_vdistill.models.forward import Row
+from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
+from lit_vdistill.models.tokens import response_ids
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.policy import masked_average
 from lit_vdistill.pool.quality import best_response
-from lit_vdistill.models.tokens import response_ids
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
@@ -30,15 +30,12 @@ class SFTModule(VLMStage):
         policy: VLMConfig,
         rewards: Sequence[Reward],
         *,
-        sampling: SamplingConfig = SamplingConfig(),  # noqa: B008 - frozen
-        validation: ValidationConfig = ValidationConfig(),  # noqa: B008
-        optim: OptimConfig = OptimConfig(),  # noqa: B008
-        seed: int = 0,
+        sampling: SamplingConfig = SamplingConfig(),
+        validation: ValidationConfig = ValidationConfig(),
+        optim: OptimConfig = OptimConfig(),
     ) -> None:
         """See `VLMStage`; the rewards are reported at validation and not trained on."""
-        super().__init__(
-            policy, rewards, sampling=sampling, validation=validation, optim=optim, seed=seed
-        )
+        super().__init__(policy, rewards, sampling=sampling, validation=validation, optim=optim)
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
         """Negative log-likelihood of the chosen responses, averaged over their tokens."""

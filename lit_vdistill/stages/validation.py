@@ -1,11 +1,11 @@
 """Scoring generated answers on held-out samples, the same way for every stage."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rouge_score.rouge_scorer import RougeScorer
 from torch import nn
+from torchmetrics import Metric
 
 from lit_vdistill.metrics import BoxIoU, GroupedMean, TemporalIoU, TemporalRecall
 from lit_vdistill.responses import grammar
@@ -56,7 +56,7 @@ class Validation(nn.Module):
         self._grouped("format_rate").update([float(parsed.problem is None)], [task])
         if sample.task in _TEMPORAL:
             span, truth = grammar.time_span(parsed.answer), sample.evidence.spans[0]
-            for metric in (self.tiou, *self.recalls):
+            for metric in (self.tiou, *self._recalls()):
                 metric.update([span], [truth])
         if sample.task is Task.SPATIAL_GROUNDING:
             self.box_iou.update([grammar.first_box(parsed.answer)], [sample.evidence.boxes[0].box])
@@ -66,15 +66,15 @@ class Validation(nn.Module):
     def compute(self) -> dict[str, float]:
         """All metrics, flat; `<name>/<task>` beside `<name>`. Resets nothing."""
         flat = {}
-        for name, metric in self.grouped.items():
-            for group, value in metric.compute().items():
+        for name in self.grouped:
+            for group, value in self._grouped(name).compute().items():
                 flat[name if group == "overall" else f"{name}/{group}"] = float(value)
         parts = self.reward_parts.compute()
         flat |= {f"reward_part/{k}": float(v) for k, v in parts.items() if k != "overall"}
         # Computed on every rank, as computing synchronises them; NaN where no item was added.
         flat |= {"tIoU": float(self.tiou.compute()), "box_iou": float(self.box_iou.compute())}
-        for threshold, metric in zip(_RECALLS, self.recalls, strict=True):
-            flat[f"R@{threshold}"] = float(metric.compute())
+        for metric in self._recalls():
+            flat[f"R@{metric.threshold}"] = float(metric.compute())
         return {name: value for name, value in flat.items() if not math.isnan(value)}
 
     def reset(self) -> None:
@@ -97,9 +97,12 @@ class Validation(nn.Module):
         assert isinstance(metric, GroupedMean)
         return metric
 
-    def _metrics(self) -> Iterator[Any]:
-        yield from self.grouped.values()
-        yield from (self.reward_parts, self.tiou, self.box_iou, *self.recalls)
+    def _recalls(self) -> list[TemporalRecall]:
+        return [metric for metric in self.recalls if isinstance(metric, TemporalRecall)]
+
+    def _metrics(self) -> list[Metric]:
+        grouped = [self._grouped(name) for name in self.grouped]
+        return [*grouped, self.reward_parts, self.tiou, self.box_iou, *self._recalls()]
 
 
 _ROUGE = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
@@ -58,7 +59,6 @@ class VLMStage(LightningModule, ABC):
         sampling: SamplingConfig,
         validation: ValidationConfig,
         optim: OptimConfig,
-        seed: int,
     ) -> None:
         """Remember the configuration; networks are loaded in `configure_model`.
 
@@ -68,10 +68,9 @@ class VLMStage(LightningModule, ABC):
             sampling: How completions are drawn.
             validation: What is generated for held-out samples.
             optim: AdamW and its schedule.
-            seed: Seed of everything that is drawn; with sample, rollout and step it fixes a draw.
         """
         super().__init__()
-        self.policy_config, self.sampling, self.seed = policy, sampling, seed
+        self.policy_config, self.sampling, self.seed = policy, sampling, sampling.seed
         self.validation_config, self.optim_config = validation, optim
         self.rewards = list(rewards)
         self.processor = load_processor(policy.path)
@@ -111,8 +110,8 @@ class VLMStage(LightningModule, ABC):
         self.validation_report = self.validation.compute()
         shown = {"score", "reward"}
         for name, value in self.validation_report.items():
-            # Already reduced over ranks by torchmetrics.
-            self.log(f"val/{name}", value, prog_bar=name in shown, rank_zero_only=True)
+            # Equal on all ranks, as torchmetrics has synchronised it; all of them may monitor it.
+            self.log(f"val/{name}", value, prog_bar=name in shown, sync_dist=True)
 
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start
@@ -137,15 +136,16 @@ class VLMStage(LightningModule, ABC):
             step, total, self.optim_config.warmup_ratio, self.optim_config.decay
         )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """One AdamW with named groups: what every strategy, DeepSpeed included, can run."""
         groups = self.parameter_groups()
         optimizer = torch.optim.AdamW(groups, weight_decay=self.optim_config.weight_decay)
-        factors = [
-            lambda step, name=group["name"]: self.lr_factor(name, step) for group in groups
-        ]
+        factors = [lambda step, name=group["name"]: self.lr_factor(name, step) for group in groups]
         scheduler = LambdaLR(optimizer, factors)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def scale_for_accumulation(self, loss: Tensor) -> Tensor:
         """Undo a division that is done twice.

@@ -1,0 +1,1 @@
+"""Experiments: what was run, by which command, and what came out."""

@@ -1,0 +1,124 @@
+import json
+
+import pytest
+
+from lit_vdistill.data.records import parse_record, parse_video_r1, read_records, write_records
+from lit_vdistill.types import Task
+
+RECORD = {
+    "id": "v1",
+    "task": "temporal_grounding",
+    "media": "v.mp4",
+    "question": "When?",
+    "answer": "[2.0, 5.0]",
+    "evidence": {
+        "spans": [[2.0, 5.0]],
+        "boxes": [{"time_s": 3.0, "name": "cup", "box": [0.1, 0.2, 0.4, 0.6]}],
+    },
+}
+
+
+def test_round_trip(tmp_path):
+    sample = parse_record(RECORD)
+    write_records(tmp_path / "r.jsonl", [sample])
+    assert read_records(tmp_path / "r.jsonl") == ([sample], [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "temporal_groundin"}, "'task' must be one of"),
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"id": ""}, "must not be empty"),
+        ({"question": None}, "'question' must be a str, got None"),
+        ({"answer": ""}, "'answer' must not be empty"),
+        ({"media": None, "media_type": "video"}, "'media' is None but 'media_type' is 'video'"),
+        ({"media_type": "text"}, "'media_type' is 'text'"),
+        ({"media_type": "audio"}, "must be video, image or text"),
+        ({"evidence": {}}, r"needs 'evidence\.spans'"),
+        ({"evidence": {"spans": [[5, 2]]}}, "0 <= start <= end"),
+        ({"evidence": {"spans": [[5]]}}, "list of 2 numbers"),
+        ({"evidence": {"spans": [[1, True]]}}, "list of 2 numbers"),
+        ({"task": "mcq", "answer": "C", "options": ["x", "y"]}, r"\['A', 'B'\], got 'C'"),
+        ({"task": "binary"}, "must be yes or no"),
+        ({"task": "numerical", "answer": "two"}, "must be a plain number"),
+        ({"task": "spatial_grounding", "evidence": {}}, r"needs 'evidence\.boxes'"),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        parse_record(RECORD | change)
+
+
+def test_boxes_in_pixels_are_refused():
+    record = json.loads(json.dumps(RECORD))
+    record["evidence"]["boxes"][0]["box"] = [10, 20, 40, 60]
+    with pytest.raises(ValueError, match="shares of width and height"):
+        parse_record(record)
+
+
+def test_bad_lines_are_collected_with_their_place(tmp_path):
+    path = tmp_path / "r.jsonl"
+    lines = [
+        json.dumps(RECORD),
+        "{",
+        json.dumps(RECORD),
+        json.dumps(RECORD | {"id": "v2", "task": "x"}),
+    ]
+    path.write_text("\n".join(lines) + "\n\n")
+    samples, bad = read_records(path)
+    assert [sample.id for sample in samples] == ["v1"]
+    assert [(b.id, b.place.rsplit(", ")[1]) for b in bad] == [
+        ("?", "line 2"),
+        ("v1", "line 3"),
+        ("v2", "line 4"),
+    ]
+
+
+VIDEO_R1 = {
+    "problem_id": 7,
+    "problem": "What falls?",
+    "data_type": "video",
+    "problem_type": "multiple choice",
+    "options": ["A. cup", "B. pen"],
+    "path": "./CLEVRER/v1.mp4",
+    "solution": "<answer>A</answer>",
+    "process": "<think>…</think>",
+}
+
+
+def test_video_r1_rows(tmp_path):
+    sample = parse_video_r1(VIDEO_R1)
+    assert (sample.id, sample.task, sample.answer) == ("7", Task.MCQ, "A")
+    assert sample.media == "CLEVRER/v1.mp4"
+    assert sample.options == ("cup", "pen")
+    kinds = {
+        "numerical": ("3.5", Task.NUMERICAL),
+        "regression": ("3.5", Task.NUMERICAL),
+        "OCR": ("EXIT", Task.OCR),
+        "free-form": ("a cup falls", Task.OPEN_ENDED),
+    }
+    for kind, (answer, task) in kinds.items():
+        row = VIDEO_R1 | {
+            "problem_type": kind,
+            "solution": f"<answer>{answer}</answer>",
+            "options": None,
+        }
+        assert parse_video_r1(row).task is task
+    path = tmp_path / "r1.json"
+    path.write_text(json.dumps([VIDEO_R1, VIDEO_R1 | {"problem_id": 8, "solution": "A"}]))
+    samples, bad = read_records(path)
+    assert len(samples) == 1
+    assert "8" in str(bad[0])
+    assert "no <answer>" in str(bad[0])
+
+
+def test_files_of_no_known_format(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"data\.train_path"):
+        read_records(tmp_path / "none.jsonl")
+    (tmp_path / "r.csv").touch()
+    with pytest.raises(ValueError, match=r"unknown format '\.csv'"):
+        read_records(tmp_path / "r.csv")
+    (tmp_path / "r.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected a list of rows, got dict"):
+        read_records(tmp_path / "r.json")

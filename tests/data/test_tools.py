@@ -1,0 +1,83 @@
+import json
+import shutil
+
+import pytest
+
+from lit_vdistill.data import tools
+
+
+@pytest.fixture
+def root(world, tmp_path):
+    folder = tmp_path / "world"
+    shutil.copytree(world, folder)
+    return folder
+
+
+def check(root):
+    return tools.check(
+        train_path=str(root / "train.jsonl"),
+        media_root=str(root),
+        val_path=str(root / "val.jsonl"),
+        pool_path=str(root / "pool.jsonl"),
+    )
+
+
+def edit(path, change):
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    change(records)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_the_embedded_world_is_clean(root, capsys):
+    check(root)
+    out = capsys.readouterr().out
+    assert "45 records" in out
+    assert "teacher pool: 36 samples, responses a sample {4: 36}" in out
+    assert out.endswith("0 problems\n")
+
+
+def test_every_kind_of_problem_is_named(root, capsys):
+    (root / "videos/train00000.mp4").write_bytes(b"broken")
+    (root / "videos/train00001.mp4").unlink()
+    shutil.copy(root / "videos/train00002.mp4", root / "videos/val00000.mp4")
+
+    def spoil(records):
+        records[27]["evidence"]["spans"] = [[2.0, 60.0]]
+        records[28]["task"] = "binry"
+        records[30] |= {key: records[29][key] for key in ("question", "options")}
+        records[31]["id"] = "not-in-the-pool"
+
+    edit(root / "train.jsonl", spoil)
+    with pytest.raises(SystemExit) as stop:
+        check(root)
+    assert stop.value.code == 1
+    out = capsys.readouterr().out
+    for part in (
+        "train00000-mcq (videos/train00000.mp4): decord: ",
+        "train00001-mcq (videos/train00001.mp4): the file does not exist",
+        "val00000-mcq (videos/val00000.mp4): the same file as training medium",
+        "evidence at 60.0 s, but the video ends before 8.0",
+        "'task' must be one of",
+        "asks the same about the same medium as",
+        "not-in-the-pool",
+        "has no teacher response",
+        "matches no training sample",
+    ):
+        assert part in out, part
+
+
+def test_world_is_written_once_and_never_overwritten(tmp_path, capsys):
+    from lit_vdistill.data.synthetic import WorldConfig
+    from lit_vdistill.data.world import build_world
+
+    small = WorldConfig(train_videos=1, val_videos=1)
+    tools.world(str(tmp_path / "w"), small)
+    stamp = (tmp_path / "w/train.jsonl").stat().st_mtime_ns
+    build_world(tmp_path / "w", small)
+    assert (tmp_path / "w/train.jsonl").stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="another size, seed or version"):
+        build_world(tmp_path / "w", WorldConfig(train_videos=2, val_videos=1))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").touch()
+    with pytest.raises(ValueError, match="is not empty"):
+        build_world(tmp_path / "mine", small)

@@ -1,0 +1,161 @@
+import logging
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from lit_vdistill.data import decode_worker
+from lit_vdistill.data import video as video_module
+from lit_vdistill.data.synthetic import write_video
+from lit_vdistill.data.video import FrameConfig, MediaError, MediaReader
+
+CONFIG = FrameConfig(num_frames=4)
+
+
+def make_video(path, count=9, edge=64, fps=4):
+    """Frame i is filled with grey level 8 i + 8, so that a decoded frame tells its index."""
+    levels = (8 * np.arange(count) + 8).astype(np.uint8)
+    write_video(
+        path, np.broadcast_to(levels[:, None, None, None], (count, edge, edge, 3)).copy(), fps
+    )
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "media"
+    make_video(folder / "good.mp4")
+    return folder
+
+
+@pytest.fixture
+def reader(root, tmp_path):
+    return MediaReader(root, CONFIG, factor=32, cache_dir=tmp_path / "cache")
+
+
+def test_frames_and_times_are_the_streams_own(reader):
+    medium = reader.read("good.mp4", "video")
+    assert medium.frames.shape == (4, 64, 64, 3)
+    # linspace(0, 8, 4) rounded: 0, 3, 5, 8
+    assert [round((frame.mean() - 8) / 8) for frame in medium.frames] == [0, 3, 5, 8]
+    assert medium.times_s == (0.0, 0.75, 1.25, 2.0)
+
+
+def test_short_videos_give_what_they_have(root, reader):
+    make_video(root / "one.mp4", count=1)
+    assert reader.read("one.mp4", "video").frames.shape[0] == 1
+
+
+def test_the_cache_answers_without_the_decoder_and_notices_a_changed_file(reader, root):
+    first = reader.read("good.mp4", "video")
+    reader._decoder.decode = None
+    again = reader.read("good.mp4", "video")
+    assert np.array_equal(first.frames, again.frames)
+    assert first.times_s == again.times_s
+    make_video(root / "good.mp4", count=5)
+    with pytest.raises(TypeError):
+        reader.read("good.mp4", "video")
+
+
+def test_sizes_are_multiples_within_the_budget(root, tmp_path):
+    make_video(root / "big.mp4", count=2, edge=256)
+    reader = MediaReader(root, FrameConfig(max_pixels=100 * 100), factor=32, cache_dir=None)
+    assert reader.read("big.mp4", "video").frames.shape[1:3] == (96, 96)
+    for size in [(1920, 1080), (10, 500), (640, 360), (28, 28)]:
+        width, height = decode_worker.fit_size(*size, 28, 105_369)
+        assert width % 28 == height % 28 == 0
+        assert width * height <= 105_369
+
+
+def test_images(root, reader):
+    from PIL import Image
+
+    Image.new("RGB", (70, 40), (200, 10, 10)).save(root / "i.png")
+    medium = reader.read("i.png", "image")
+    assert (medium.kind, medium.frames.shape) == ("image", (1, 32, 64, 3))
+
+
+def corrupt(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 3 :] = os.urandom(len(raw) - len(raw) // 3)
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.unlink(), "does not exist"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_text("not a video"), "decord: .*; pyav: "),
+        (lambda path: path.write_bytes(path.read_bytes()[:900]), "decord: .*; pyav: "),
+        (corrupt, "decord: .*; pyav: "),
+    ],
+)
+def test_unusable_videos_say_why(root, reader, damage, reason):
+    damage(root / "good.mp4")
+    with pytest.raises(MediaError, match=reason):
+        reader.read("good.mp4", "video")
+    make_video(root / "next.mp4")
+    assert reader.read("next.mp4", "video").frames.shape[0] == 4
+
+
+def test_paths_must_stay_under_the_root(reader, tmp_path):
+    (tmp_path / "secret.mp4").write_bytes(b"x")
+    for path in ("../secret.mp4", str(tmp_path / "secret.mp4")):
+        with pytest.raises(MediaError, match=r"leaves data\.media_root"):
+            reader.read(path, "video")
+
+
+def test_a_decoder_that_hangs_is_killed_and_the_next_file_is_read(root, tmp_path, monkeypatch):
+    config = FrameConfig(num_frames=4, decode_timeout_s=1.0)
+    reader = MediaReader(root, config, factor=32, cache_dir=None)
+    sleeper = tmp_path / "sleeper.py"
+    sleeper.write_text("import time\ntime.sleep(60)\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(video_module.decode_worker, "__file__", str(sleeper))
+        with pytest.raises(MediaError, match="longer than .*decode_timeout_s"):
+            reader.read("good.mp4", "video")
+    config = FrameConfig(num_frames=4)
+    reader.config = config
+    assert reader.read("good.mp4", "video").frames.shape[0] == 4
+
+
+def test_a_decoder_that_crashes_is_named(root, tmp_path, monkeypatch):
+    crasher = tmp_path / "crasher.py"
+    crasher.write_text("import os\nos.abort()\n")
+    monkeypatch.setattr(video_module.decode_worker, "__file__", str(crasher))
+    reader = MediaReader(root, CONFIG, factor=32, cache_dir=None)
+    with pytest.raises(MediaError, match=r"died on it \(exit code -6\)"):
+        reader.read("good.mp4", "video")
+
+
+def test_pyav_takes_over_and_says_so(root, reader, caplog, monkeypatch, tmp_path):
+    """decord made to fail; what PyAV reads must be the same frames at the same times."""
+    expected = reader.read("good.mp4", "video")
+    monkeypatch.setitem(sys.modules, "decord", None)
+    frames, indices, times, backend = decode_worker.decode_video(str(root / "good.mp4"), 4)
+    assert (backend, indices, times) == ("pyav", [0, 3, 5, 8], list(expected.times_s))
+    assert abs(frames.astype(int) - expected.frames).max() <= 2
+
+    other = MediaReader(root, CONFIG, factor=32, cache_dir=None)
+    header = {"shape": frames.shape, "times_s": times, "backend": "pyav"}
+    monkeypatch.setattr(other._decoder, "decode", lambda request, timeout: (header, frames))
+    with caplog.at_level(logging.WARNING):
+        other.read("good.mp4", "video")
+    assert "decoded with PyAV instead" in caplog.text
+
+
+def test_variable_frame_rates_give_true_times(root, reader):
+    import av
+
+    path = root / "vfr.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=100)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for pts in (0, 10, 300, 310, 900):
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            frame.pts = pts
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert reader.read("vfr.mp4", "video").times_s == pytest.approx((0.0, 0.1, 3.1, 9.0))

@@ -1,0 +1,42 @@
+import math
+
+import pytest
+
+from lit_vdistill.metrics import BoxIoU, GroupedMean, TemporalIoU, TemporalRecall
+
+PREDICTED = [(4.0, 10.0), None, (2.0, 8.0)]
+TRUTH = [(2.0, 8.0)] * 3
+
+
+def test_temporal_metrics_keep_failures_in_the_denominator():
+    iou = TemporalIoU()
+    iou.update(PREDICTED[:1], TRUTH[:1])
+    iou.update(PREDICTED[1:], TRUTH[1:])
+    assert iou.compute().item() == 0.5
+    recalls = []
+    for threshold in (0.3, 0.5, 0.7):
+        metric = TemporalRecall(threshold)
+        metric.update(PREDICTED, TRUTH)
+        recalls.append(metric.compute().item())
+    assert recalls == pytest.approx([2 / 3, 2 / 3, 1 / 3])
+
+
+def test_box_iou():
+    metric = BoxIoU()
+    metric.update([(0.0, 0.0, 100.0, 50.0), None], [(0.0, 0.0, 100.0, 100.0)] * 2)
+    assert metric.compute().item() == 0.25
+
+
+def test_nothing_added_is_not_zero():
+    metric = TemporalIoU()
+    with pytest.warns(UserWarning, match="before the ``update``"):
+        assert math.isnan(metric.compute().item())
+
+
+def test_grouped_mean_is_over_items_and_refuses_unknown_groups():
+    metric = GroupedMean(["a", "b", "c"])
+    metric.update([1.0, 0.0, 0.5], ["a", "a", "b"])
+    means = {name: value.item() for name, value in metric.compute().items()}
+    assert means == {"overall": 0.5, "a": 0.5, "b": 0.5}
+    with pytest.raises(ValueError, match="'d' is not in list"):
+        metric.update([1.0], ["d"])

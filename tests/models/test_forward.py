@@ -1,0 +1,144 @@
+import copy
+
+import pytest
+import torch
+
+from lit_vdistill.models import forward
+from lit_vdistill.models.discriminator import Discriminator
+from lit_vdistill.models.layout import Row, dense_layout
+from lit_vdistill.models.logprobs import completion_logprobs
+
+FAMILIES = ["qwen3-vl", "qwen2.5-vl"]
+COMPLETIONS = [(300, 301, 302, 303), (310,), (320, 321), (330, 331, 332, 333, 334, 335)]
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request, families):
+    return families[request.param]
+
+
+@pytest.fixture
+def prompts(family, make_prompt):
+    """Two videos of different length, an image and a text."""
+    _, processor = family
+    return [
+        make_prompt(processor, "a"),
+        make_prompt(processor, "b", "text", "How many shapes are there?"),
+        make_prompt(processor, "c", "image"),
+        make_prompt(processor, "d", frames=4),
+    ]
+
+
+def stock_logprobs(model, prompt, completion):
+    """The same number by the model's own forward, on the whole row with its pixels."""
+    ids = torch.cat([prompt.input_ids, torch.tensor(completion)])[None]
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if prompt.grid_thw is not None:
+        pixels = "pixel_values_videos" if prompt.kind == "video" else "pixel_values"
+        inputs |= {pixels: prompt.pixels, f"{prompt.kind}_grid_thw": prompt.grid_thw}
+        padding = torch.zeros(len(completion), dtype=torch.long)
+        inputs["mm_token_type_ids"] = torch.cat([prompt.token_types, padding])[None]
+    if prompt.second_per_grid is not None:
+        inputs["second_per_grid_ts"] = torch.tensor([prompt.second_per_grid])
+    logprobs = model(**inputs).logits[0].log_softmax(-1)
+    start = len(prompt.input_ids)
+    return logprobs[start - 1 : -1].gather(-1, ids[0, start:, None])[:, 0]
+
+
+def test_logprobs_equal_the_models_own(family, prompts):
+    model, _ = family
+    rows = [Row(p, ids) for p in range(4) for ids in COMPLETIONS]
+    with torch.no_grad():
+        logprobs, entropies, mask = completion_logprobs(model, prompts, rows, chunk_size=7)
+        assert mask.sum(dim=1).tolist() == [len(row.completion_ids) for row in rows]
+        for row, ours in zip(rows, logprobs, strict=True):
+            stock = stock_logprobs(model, prompts[row.prompt], row.completion_ids)
+            torch.testing.assert_close(ours[: len(stock)], stock, atol=1e-5, rtol=0)
+            assert (ours[len(stock) :] == 0).all()
+    assert (entropies[mask] > 0).all()
+
+
+def test_packed_and_dense_have_equal_gradients(family, prompts, monkeypatch):
+    model, _ = family
+    rows = [Row(p, ids) for p in (0, 2, 1, 3) for ids in COMPLETIONS]
+    weights = torch.randn(len(rows), 6)
+
+    def gradients():
+        model.zero_grad()
+        logprobs, _, mask = completion_logprobs(model, prompts, rows)
+        (logprobs * weights * mask).sum().backward()
+        return logprobs.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}
+
+    packed, packed_gradients = gradients()
+    monkeypatch.setattr(forward, "packed_layout", dense_layout)
+    dense, dense_gradients = gradients()
+    torch.testing.assert_close(packed, dense, atol=1e-5, rtol=0)
+    for name, gradient in dense_gradients.items():
+        error = (packed_gradients[name] - gradient).norm() / gradient.norm().clamp(min=1e-8)
+        assert error < 1e-4, name
+
+
+def test_rows_do_not_see_each_other(family, prompts):
+    model, _ = family
+    with torch.no_grad():
+        alone, _, _ = completion_logprobs(model, prompts[:1], [Row(0, COMPLETIONS[0])])
+        rows = [Row(0, COMPLETIONS[3]), Row(0, COMPLETIONS[0]), Row(0, COMPLETIONS[2])]
+        together, _, _ = completion_logprobs(model, prompts[:1], rows)
+    torch.testing.assert_close(together[1, :4], alone[0], atol=1e-5, rtol=0)
+
+
+def test_gradient_checkpointing_changes_nothing(family, prompts):
+    model, _ = family
+    model = copy.deepcopy(model)
+    rows = [Row(0, ids) for ids in COMPLETIONS]
+
+    def gradient():
+        model.zero_grad()
+        completion_logprobs(model, prompts, rows)[0].sum().backward()
+        return model.model.visual.patch_embed.proj.weight.grad.clone()
+
+    plain = gradient()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    torch.testing.assert_close(gradient(), plain, atol=1e-5, rtol=1e-4)
+
+
+def test_text_only_batches_touch_the_vision_tower(family, prompts):
+    model, _ = family
+    model.zero_grad(set_to_none=True)
+    logprobs, _, _ = completion_logprobs(model, [prompts[1]], [Row(0, COMPLETIONS[0])])
+    with torch.no_grad():
+        stock = stock_logprobs(model, prompts[1], COMPLETIONS[0])
+    torch.testing.assert_close(logprobs[0].detach(), stock, atol=1e-5, rtol=0)
+    logprobs.sum().backward()
+    untouched = [name for name, p in model.named_parameters() if p.grad is None]
+    assert untouched == []
+
+
+def test_a_frozen_tower_is_left_alone(family, prompts):
+    model, _ = family
+    model = copy.deepcopy(model)
+    model.model.visual.requires_grad_(False)
+    completion_logprobs(model, prompts, [Row(0, (5, 6))])[0].sum().backward()
+    assert all(p.grad is None for p in model.model.visual.parameters())
+
+
+def test_discriminator_scores_equal_rows_equal_to_the_bit(family, prompts):
+    model, _ = family
+    discriminator = Discriminator(copy.deepcopy(model))
+    with torch.no_grad():
+        discriminator.head.weight.normal_()
+        rows = [Row(p, ids) for p in (0, 3) for ids in COMPLETIONS]
+        scores = discriminator(prompts, [*rows, *rows[::-1]])
+    assert torch.equal(scores[: len(rows)], scores[len(rows) :].flip(0))
+    assert len(set(scores.tolist())) == len(rows)
+
+
+def test_discriminator_looks_at_the_last_token_and_at_the_video(family, prompts):
+    model, _ = family
+    discriminator = Discriminator(copy.deepcopy(model))
+    with torch.no_grad():
+        discriminator.head.weight.normal_()
+        last, other_last = discriminator(prompts, [Row(0, (5, 6)), Row(0, (5, 7))])
+        here, there = discriminator(prompts, [Row(0, (5, 6)), Row(3, (5, 6))])
+    assert last != other_last
+    assert here != there

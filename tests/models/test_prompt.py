@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lit_vdistill.models.prompt import Medium, _check_placeholders, encode_prompt
+from lit_vdistill.models.tokens import response_ids
+
+MESSAGES = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "When?"}]}]
+
+
+def medium(processor, times):
+    video = processor.video_processor
+    edge = video.patch_size * video.merge_size
+    return Medium("video", np.zeros((len(times), edge, edge, 3), dtype=np.uint8), tuple(times))
+
+
+def test_timestamps_are_the_true_times(families):
+    """Uneven times, as in a variable-rate file: 0.0 and 0.7 share a patch, then 3.1 and 9.5."""
+    _, processor = families["qwen3-vl"]
+    prompt = encode_prompt(processor, MESSAGES, medium(processor, [0.0, 0.7, 3.1, 9.5]), "s")
+    text = processor.tokenizer.decode(prompt.input_ids)
+    assert "<0.3 seconds>" in text
+    assert "<6.3 seconds>" in text
+
+
+def test_seconds_a_grid_are_the_true_ones(families):
+    _, processor = families["qwen2.5-vl"]
+    prompt = encode_prompt(processor, MESSAGES, medium(processor, [0, 4, 8, 12]), "s")
+    assert prompt.second_per_grid == pytest.approx(8.0)
+
+
+def test_a_single_frame_is_a_video_too(families):
+    for _, processor in families.values():
+        prompt = encode_prompt(processor, MESSAGES, medium(processor, [0.0]), "s")
+        assert (prompt.token_types == 2).sum() == 1
+
+
+def test_lost_placeholders_are_an_error_that_names_the_sample(families, make_prompt):
+    _, processor = families["qwen3-vl"]
+    prompt = make_prompt(processor, "clip-7")
+    cut = replace(prompt, token_types=prompt.token_types[:-30])
+    with pytest.raises(ValueError, match="sample clip-7: .* placeholders for .* features"):
+        _check_placeholders(cut, processor)
+
+
+def test_moving_a_prompt_moves_all_its_tensors(families, make_prompt):
+    prompt = make_prompt(families["qwen3-vl"][1], "a").to("meta")
+    tensors = [prompt.input_ids, prompt.token_types, prompt.pixels, prompt.grid_thw]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_responses_end_once(families):
+    _, processor = families["qwen3-vl"]
+    eos = processor.tokenizer.eos_token_id
+    ids = response_ids(processor, "<answer>B</answer>")
+    assert ids[-1] == eos
+    assert ids == response_ids(processor, "<answer>B</answer><|im_end|>")
+    assert response_ids(processor, "<answer>B</answer>", is_complete=False) == ids[:-1]
+    assert torch.tensor(ids).eq(eos).sum() == 1

@@ -1,0 +1,71 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lit_vdistill.pool.matching import MatchingConfig, draw_match, matching_distribution, uniform
+
+qualities = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+
+
+def test_equation_4_by_hand():
+    config = MatchingConfig(threshold=0.3)
+    # 0.2 is below the threshold; 0.5 / 1.5 and 1.0 / 1.5 remain.
+    assert matching_distribution([0.5, 0.2, 1.0, 0.0], True, config) == pytest.approx(
+        (1 / 3, 0.0, 2 / 3, 0.0)
+    )
+    assert matching_distribution([0.3, 0.6], True, config) == pytest.approx((1 / 3, 2 / 3))
+
+
+@given(qualities, st.booleans(), st.floats(0, 1), st.sampled_from(["quality", "uniform"]))
+def test_probabilities_sum_to_one_and_nothing_below_the_threshold_is_drawn(
+    values, is_closed_ended, threshold, mode
+):
+    config = MatchingConfig(mode=mode, threshold=threshold)
+    probabilities = matching_distribution(values, is_closed_ended, config)
+    passing = [q > 0 and q >= threshold for q in values]
+    if is_closed_ended and not any(passing):
+        assert probabilities is None
+        return
+    assert sum(probabilities) == pytest.approx(1.0)
+    if is_closed_ended:
+        assert all(p == 0 for p, passes in zip(probabilities, passing, strict=True) if not passes)
+
+
+def test_open_ended_matches_uniformly_whatever_the_quality():
+    assert matching_distribution([0.0, 0.9], False, MatchingConfig()) == (0.5, 0.5)
+
+
+def test_uniform_mode_filters_and_does_not_weight():
+    config = MatchingConfig(mode="uniform", threshold=0.3)
+    assert matching_distribution([0.4, 1.0, 0.1], True, config) == (0.5, 0.5, 0.0)
+
+
+def test_empty_pool_policies():
+    assert matching_distribution([0.0, 0.2], True, MatchingConfig()) is None
+    assert matching_distribution([], False, MatchingConfig()) is None
+    config = MatchingConfig(empty_pool="uniform")
+    assert matching_distribution([0.0, 0.2], True, config) == (0.5, 0.5)
+
+
+def test_draws_follow_the_distribution_and_repeat():
+    p = (0.0, 0.25, 0.75)
+    draw = [draw_match(p, seed=1, sample_id="s", rollout=i, step=7) for i in range(2000)]
+    assert draw == [draw_match(p, seed=1, sample_id="s", rollout=i, step=7) for i in range(2000)]
+    counts = Counter(draw)
+    assert counts[0] == 0
+    assert counts[2] / 2000 == pytest.approx(0.75, abs=0.03)
+
+
+def test_draws_change_with_each_part_of_their_key():
+    base = {"seed": 1, "sample_id": "s", "rollout": 0, "step": 0}
+    p = (1 / 64,) * 64
+    changed = [{"seed": 2}, {"sample_id": "t"}, {"rollout": 1}, {"step": 1}]
+    drawn = {draw_match(p, **(base | change)) for change in [{}, *changed]}
+    assert len(drawn) > 2
+
+
+def test_uniform_is_the_same_on_every_platform():
+    assert uniform("a", 1) == 0.5058861624664538
+    assert 0.0 <= uniform(0, "x") < 1.0

@@ -1,0 +1,144 @@
+import pytest
+
+from lit_vdistill.responses.grammar import (
+    correct_option,
+    first_box,
+    grounded_mentions,
+    mentioned_times,
+    number,
+    option_letter,
+    parse_response,
+    time_span,
+    yes_or_no,
+)
+
+GOOD = "<think>a\nb</think>\n<answer> B </answer>"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (GOOD, None),
+        ("  " + GOOD + "\n", None),
+        (GOOD + "<|im_end|>", None),
+        (GOOD + "<|im_end|> and more", None),
+        ("<think></think><answer></answer>", None),
+        ("<answer>B</answer>", "no_think"),
+        ("<think>a</think>", "no_answer"),
+        ("<think>a</think><answer>B", "no_answer"),
+        ("<think>a<answer>B</answer>", "no_think"),
+        ("", "no_think"),
+        ("Sure! " + GOOD, "text_outside"),
+        (GOOD + " Done.", "text_outside"),
+        ("<think>a</think> so <answer>B</answer>", "text_outside"),
+        ("<answer>B</answer><think>a</think>", "text_outside"),
+        ("<think>a</think>" + GOOD, "repeated_tags"),
+        (GOOD + "<answer>C</answer>", "repeated_tags"),
+        ("<think>a</think><answer>A<answer>B</answer>", "repeated_tags"),
+        (GOOD + "</think>", "repeated_tags"),
+    ],
+)
+def test_envelope(text, problem):
+    assert parse_response(text).problem == problem
+
+
+def test_contents_are_read_even_from_an_invalid_envelope():
+    parsed = parse_response("<think>x</think><answer>A</answer><answer>\nB\n</answer>")
+    assert (parsed.think, parsed.answer) == ("x", "B")
+    assert parse_response("nothing").answer == ""
+
+
+def test_answer_behind_the_end_of_sequence_does_not_count():
+    assert parse_response("<think>a</think><|im_end|><answer>B</answer>").answer == ""
+
+
+@pytest.mark.parametrize("text", ["B", "B.", "(B)", "[B]", " B\n"])
+def test_option_letter_reads_the_four_forms(text):
+    assert option_letter(text) == "B"
+
+
+@pytest.mark.parametrize("text", ["b", "B)", "B. cat", "(B", "BC", "", "(B).", "Option B"])
+def test_option_letter_refuses_others(text):
+    assert option_letter(text) is None
+
+
+def test_correct_option_needs_its_marker():
+    assert correct_option("From <t>1</t>s to <t>2</t>s.\nCorrect Option: C") == "C"
+    assert correct_option("Correct Option: [C]") == "C"
+    assert correct_option("C") is None
+    assert correct_option("Correct Option: cat") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("From <t>4</t>s to <t>10</t>s", (4.0, 10.0)),
+        ("<t>4.5</t> to <t>10.25</t>", (4.5, 10.25)),
+        ("<t>4.</t>s to <t>10</t>s", (4.0, 10.0)),
+        ("<t>9</t>s to <t>3</t>s", (9.0, 3.0)),
+        ("<t>1</t>s to <t>2</t>s, or <t>3</t>s to <t>4</t>s", (1.0, 2.0)),
+        ("4 to 10", None),
+        ("<t>-4</t>s to <t>10</t>s", None),
+        ("<t> 4</t>s to <t>10</t>s", None),
+        ("<t>1.2.3</t>s to <t>10</t>s", None),
+        ("<t>4</t>s-<t>10</t>s", None),
+    ],
+)
+def test_time_span(text, span):
+    assert time_span(text) == span
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("<box>[1,2,3,4]</box>", (1, 2, 3, 4)),
+        ("<obj>a</obj><box>[0.5, 1, 2, 3]</box>", (0.5, 1, 2, 3)),
+        ("<box>[1,2,3,4]</box><box>[5,6,7,8]</box>", (1, 2, 3, 4)),
+        ("<box>[[1,2,3,4]]</box>", None),
+        ("<box>[1,2,3]</box>", None),
+        ("<box>[1,2,3,NaN]</box>", None),
+        ("<box>[1,2,3,true]</box>", None),
+        ("<box>[1,2,3,'4']</box>", None),
+        ("<box>1,2,3,4</box>", None),
+        ("<box>[1,2,3,4]", None),
+        ("[1,2,3,4]", None),
+    ],
+)
+def test_first_box(text, box):
+    assert first_box(text) == box
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), (" -2.50 ", -2.5), (".5", 0.5), ("3 cats", None), ("1,000", None), ("nan", None)],
+)
+def test_number(text, value):
+    assert number(text) == value
+
+
+def test_yes_or_no():
+    assert [yes_or_no(text) for text in ("Yes.", "NO", "maybe", "")] == ["yes", "no", None, None]
+
+
+def test_one_unreadable_time_voids_all():
+    assert mentioned_times("at <t>1.0</t>s and <t>2</t>s") == (1.0, 2.0)
+    assert mentioned_times("at <t>1.0</t>s and <t>1.2.3</t>s") == ()
+    assert mentioned_times("no times, <t>4</t> without s") == ()
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        "<obj>a</obj> <box>[1,2,3,4]</box>at<t>1</t>s",
+        "<obj>a</obj><box>[1,2,3,4]</box> at<t>1</t>s",
+        "<obj>a</obj><box>[1,2,3,4]</box>at<t>1</t>",
+        "<obj>a</obj><box>[1,2,3,4]</box>at<t>one</t>s",
+        "<obj>a</obj><box>[[1,2,3,4]]</box>at<t>1</t>s",
+    ],
+)
+def test_malformed_mentions_are_passed_over(malformed):
+    good = "<obj>red cup</obj><box>[1,2,3,4]</box><box>[5,6,7,8]</box>at<t>1.5</t>s"
+    (mention,) = grounded_mentions(f"{good} then {malformed}")
+    assert mention.name == "red cup"
+    assert mention.boxes == ((1, 2, 3, 4), (5, 6, 7, 8))
+    assert mention.time_s == 1.5

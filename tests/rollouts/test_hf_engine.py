@@ -1,0 +1,115 @@
+import pytest
+import torch
+
+from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms
+from lit_vdistill.rollouts.hf_engine import HFRolloutEngine, _inverse_cdf
+
+SAMPLING = SamplingConfig(max_completion_tokens=12)
+
+
+@pytest.fixture(params=["qwen3-vl", "qwen2.5-vl"])
+def family(request, families):
+    return families[request.param]
+
+
+@pytest.fixture
+def prompts(family, make_prompt):
+    processor = family[1]
+    return [
+        make_prompt(processor, "a"),
+        make_prompt(processor, "b", "text", "How many shapes are there?"),
+        make_prompt(processor, "c", "image"),
+        make_prompt(processor, "d", frames=4),
+    ]
+
+
+@pytest.fixture
+def engine(family):
+    return HFRolloutEngine(*family)
+
+
+def test_greedy_equals_stock_generate_token_by_token(engine, prompts):
+    greedy = SamplingConfig(max_completion_tokens=12, temperature=0.0)
+    for prompt, (rollout,) in zip(
+        prompts, engine.generate(prompts, 1, greedy, seed=0), strict=True
+    ):
+        inputs = {"input_ids": prompt.input_ids[None]}
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        if prompt.grid_thw is not None:
+            pixels = "pixel_values_videos" if prompt.kind == "video" else "pixel_values"
+            inputs |= {pixels: prompt.pixels, f"{prompt.kind}_grid_thw": prompt.grid_thw}
+            inputs["mm_token_type_ids"] = prompt.token_types[None]
+        if prompt.second_per_grid is not None:
+            inputs["second_per_grid_ts"] = torch.tensor([prompt.second_per_grid])
+        ids = engine.model.generate(**inputs, do_sample=False, max_new_tokens=12)[0]
+        assert rollout.completion_ids == tuple(ids[len(prompt.input_ids) :].tolist())
+
+
+def test_a_prompt_draws_the_same_whatever_stands_beside_it(engine, prompts):
+    together = engine.generate(prompts, 3, SAMPLING, seed=5)
+    for prompt, group in zip(prompts, together, strict=True):
+        (alone,) = engine.generate([prompt], 3, SAMPLING, seed=5)
+        assert [r.completion_ids for r in alone] == [r.completion_ids for r in group]
+    small = HFRolloutEngine(
+        engine.model, type("P", (), {"tokenizer": engine.tokenizer}), max_rows=4
+    )
+    assert small.generate(prompts, 3, SAMPLING, seed=5)[2][1].text == together[2][1].text
+    assert engine.generate(prompts, 3, SAMPLING, seed=6) != together
+
+
+def test_rows_that_finish_leave_and_are_recorded_whole(engine, prompts):
+    """The end of sequence made likely: rows stop at different steps."""
+    model, eos = engine.model, engine.tokenizer.eos_token_id
+    original = model.lm_head.forward
+
+    def biased(hidden):
+        logits = original(hidden).clone()
+        logits[..., eos] += 6.0
+        return logits
+
+    model.lm_head.forward = biased
+    try:
+        rollouts = [r for group in engine.generate(prompts, 8, SAMPLING, seed=1) for r in group]
+        alone = engine.generate([prompts[3]], 8, SAMPLING, seed=1)[0]
+    finally:
+        model.lm_head.forward = original
+    lengths = {len(r.completion_ids) for r in rollouts}
+    assert len(lengths) > 3
+    assert [r.completion_ids for r in alone] == [r.completion_ids for r in rollouts[24:]]
+    for rollout in rollouts:
+        assert len(rollout.rollout_logprobs) == len(rollout.completion_ids)
+        assert rollout.is_truncated == (rollout.completion_ids[-1] != eos)
+        assert eos not in rollout.completion_ids[:-1]
+        assert "<|im_end|>" not in rollout.text
+
+
+def test_vision_placeholders_are_never_sampled(engine, prompts):
+    banned = set(engine.banned.tolist())
+    config = engine.model.config
+    assert {config.image_token_id, config.video_token_id} <= banned
+    hot = SamplingConfig(max_completion_tokens=12, temperature=50.0)
+    ids = {
+        i for g in engine.generate(prompts, 16, hot, seed=0) for r in g for i in r.completion_ids
+    }
+    assert not ids & banned
+
+
+def test_generation_leaves_the_model_in_its_mode(engine, prompts):
+    engine.model.train()
+    engine.generate(prompts[:1], 1, SAMPLING, seed=0)
+    assert engine.model.training
+
+
+def test_inverse_cdf_by_hand():
+    logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(4, 3)
+    points = torch.tensor([0.0, 0.49, 0.51, 0.99], dtype=torch.float64)
+    assert _inverse_cdf(logits, points, 1.0).tolist() == [0, 0, 1, 2]
+    # top_p 0.6 keeps the first two, renormalised to 0.625 and 0.375.
+    assert _inverse_cdf(logits, points, 0.6).tolist() == [0, 0, 0, 1]
+    assert _inverse_cdf(logits, points, 0.5).tolist() == [0, 0, 0, 0]
+
+
+def test_random_numbers_are_a_stream_a_rollout():
+    uniforms = rollout_uniforms(1, "s", 3, 5)
+    assert torch.equal(uniforms[:2, :3], rollout_uniforms(1, "s", 2, 3))
+    assert uniforms.unique().numel() == 15

@@ -1,0 +1,58 @@
+"""Two processes on CPU: mixed media on any sharding."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from lit_vdistill.data.records import read_records, write_records
+
+
+def run(*args):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "lit_vdistill", "fit", *args]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture
+def mixed(world, tmp_path):
+    """Records of which two thirds have no video; one process may get none in a batch."""
+    samples, _ = read_records(world / "train.jsonl")
+    samples = [
+        sample if i % 3 == 0 else replace(sample, media=None, media_type="text")
+        for i, sample in enumerate(samples[:12])
+    ]
+    write_records(tmp_path / "train.jsonl", samples)
+    return tmp_path / "train.jsonl"
+
+
+@pytest.mark.slow
+def test_text_and_video_mix_on_two_processes(world, mixed, tmp_path):
+    run(
+        *("--config", "configs/rmsd.yaml"),
+        f"--run_dir={tmp_path}",
+        "--stage1_config=null",
+        "--model.policy.path=tiny/qwen3-vl",
+        "--model.sampling.max_completion_tokens=6",
+        "--model.validation.num_samples=2",
+        "--model.loss.group_size=2",
+        f"--data.sources.train_path={mixed}",
+        f"--data.sources.val_path={world}/val.jsonl",
+        f"--data.sources.pool_path={world}/pool.jsonl",
+        f"--data.sources.media_root={world}",
+        f"--data.sources.cache_dir={tmp_path}/frames",
+        "--data.world=null",
+        "--data.loader.batch_size=1",
+        "--trainer.max_steps=5",
+        "--trainer.val_check_interval=5",
+        "--trainer.logger=false",
+        "--trainer.devices=2",
+        "--trainer.strategy=ddp",
+    )
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["rmsd"]["step"] == 5
+    assert (tmp_path / "student" / "model.safetensors").is_file()

@@ -1,0 +1,87 @@
+import csv
+import json
+import math
+
+import pytest
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+STAGES = {"sft": "stage1", "rmsd": "rmsd", "grpo": "grpo", "sft_rl": "sft_rl", "gad": "gad"}
+
+
+@pytest.mark.parametrize("config", STAGES)
+def test_every_stage_and_baseline_fits_two_steps(small_run, tmp_path, config):
+    small = [] if config == "sft" else ["--model.loss.group_size=2"]
+    small_run(config, tmp_path, *small)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    before = "untrained" if config == "sft" else "stage1"
+    assert set(summary) == {"seconds", before, STAGES[config]}
+    assert summary[before]["step"] == 0
+    assert summary[STAGES[config]]["step"] == 2
+    assert {"score", "mean_at_2", "reward", "score/ocr"} <= set(summary[STAGES[config]])
+    assert (tmp_path / "config.yaml").is_file()
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} >= {"last.ckpt"}
+    AutoProcessor.from_pretrained(tmp_path / "student")
+    exported = AutoModelForImageTextToText.from_pretrained(tmp_path / "student")
+    assert exported.config.model_type == "qwen3_vl"
+
+
+def test_the_other_family_trains_too(small_run, tmp_path):
+    family = ["--model.policy.path=tiny/qwen2.5-vl", "--model.loss.group_size=2"]
+    small_run("rmsd", tmp_path, *family)
+    exported = AutoModelForImageTextToText.from_pretrained(tmp_path / "student")
+    assert exported.config.model_type == "qwen2_5_vl"
+
+
+def test_everything_is_logged(small_run, tmp_path):
+    logger = [
+        "--trainer.logger.class_path=lightning.pytorch.loggers.CSVLogger",
+        f"--trainer.logger.save_dir={tmp_path}",
+    ]
+    small_run("rmsd", tmp_path, "--model.loss.group_size=2", *logger)
+    (path,) = tmp_path.rglob("metrics.csv")
+    rows = list(csv.DictReader(path.open()))
+    logged = {key for row in rows for key, value in row.items() if value}
+    assert logged >= {
+        "disc/accuracy",
+        "disc/corr_length",
+        "disc/corr_quality",
+        "disc/margin",
+        "disc/reward_share",
+        "kl/ref",
+        "match/empty_pool",
+        "reward/content",
+        "reward/disc",
+        "reward/total",
+        "rollout/length",
+        "rollout/truncated",
+        "time/generate_s",
+        "val/format_rate",
+        "val/mean_at_2",
+        "val/reward_part/content",
+        "val/score/temporal_grounding",
+        "val/tIoU",
+    }
+    numbers = [float(v) for row in rows for v in row.values() if v]
+    assert all(math.isfinite(number) for number in numbers)
+
+
+def test_wandb_runs_offline_with_a_table_of_rollouts(small_run, tmp_path):
+    logger = [
+        "--trainer.logger.class_path=lightning.pytorch.loggers.WandbLogger",
+        f"--trainer.logger.save_dir={tmp_path}",
+        "--trainer.logger.offline=true",
+    ]
+    small_run("rmsd", tmp_path, "--model.loss.group_size=2", *logger)
+    (table,) = tmp_path.rglob("*.table.json")
+    columns = json.loads(table.read_text())["columns"]
+    assert {"question", "response", "matched_teacher", "content", "disc", "advantage"} <= set(
+        columns
+    )
+    rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").open()]
+    assert len(rows) == 3 * 2
+    assert set(rows[0]) == set(columns)
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_the_other_commands(small_run, tmp_path, command):
+    small_run("rmsd", tmp_path, command=command)

@@ -1,0 +1,246 @@
+import math
+
+import pytest
+import torch
+from torch.nn.functional import logsigmoid
+
+from lit_vdistill.models.vlm import VLMConfig
+from lit_vdistill.pool.matching import MatchingConfig
+from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
+from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig, SampledStep
+from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
+from lit_vdistill.types import RolloutGroup
+
+RIGHT = "<think>t</think><answer>B</answer>"
+WRONG = "<think>t</think><answer>A</answer>"
+REWARDS = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
+POLICY = VLMConfig("tiny/qwen3-vl")
+
+
+def rmsd(matching=MatchingConfig(), group_size=2, **disc):
+    torch.manual_seed(0)
+    return RMSDModule(
+        POLICY,
+        REWARDS,
+        disc=DiscriminatorConfig(**({"warmup_max_steps": 0} | disc)),
+        matching=matching,
+        loss=PolicyLossConfig(group_size=group_size),
+        sampling=SamplingConfig(max_completion_tokens=6),
+    )
+
+
+def wake(stage):
+    """A discriminator that has an opinion."""
+    torch.nn.init.normal_(
+        stage.discriminator.head.weight, generator=torch.Generator().manual_seed(1)
+    )
+    return stage
+
+
+def scripted(stage, batch, rollouts_of, *texts):
+    from lit_vdistill.rewards import reward_breakdown
+
+    groups = tuple(
+        RolloutGroup(item.sample, rollouts_of(item.sample.id, group))
+        for item, group in zip(batch.items, texts, strict=True)
+    )
+    parts = tuple(
+        tuple(reward_breakdown(REWARDS, r.text, g.sample) for r in g.rollouts) for g in groups
+    )
+    return SampledStep(batch, groups, parts)
+
+
+def test_equal_text_scores_equal_to_the_bit(batch_of, rollouts_of, prepare):
+    stage = wake(prepare(rmsd()))
+    batch = batch_of(["B", "A"])
+    sampled = scripted(stage, batch, rollouts_of, [RIGHT, WRONG])
+    students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
+    # Only the right response passes the threshold; it is the first rollout's text.
+    assert len(teachers[0]) == 1
+    assert teachers[0][0] == students[0, 0]
+    assert students[0, 0] != students[0, 1]
+
+
+def test_equal_text_with_other_tokens_scores_equal_too(batch_of, rollouts_of, prepare):
+    """The policy may spell a text by tokens that the tokenizer would not choose."""
+    from dataclasses import replace
+
+    stage = wake(prepare(rmsd()))
+    batch = batch_of(["B"])
+    (one, other) = rollouts_of("s0", [RIGHT, RIGHT])
+    spelled = replace(
+        other, completion_ids=(*stage.processor.tokenizer("<").input_ids, *one.completion_ids)
+    )
+    group = RolloutGroup(batch.items[0].sample, (one, spelled))
+    sampled = SampledStep(batch, (group,), (({}, {}),))
+    students, _ = stage._score_both(sampled, stage.match_teachers(sampled))
+    assert students[0, 0] == students[0, 1]
+
+
+def test_composite_reward_by_hand(batch_of, rollouts_of, prepare):
+    stage = wake(prepare(rmsd()))
+    sampled = scripted(stage, batch_of(["B", "B"]), rollouts_of, [RIGHT, WRONG])
+    scores = stage.score_groups(sampled)
+    students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
+    paid = torch.sigmoid(students - teachers[0][0]).detach()
+    assert paid[0, 0].item() == 0.5
+    expected = torch.tensor([[0.6, 0.2]]) + 0.4 * paid
+    torch.testing.assert_close(scores.rewards, expected)
+
+
+def test_discriminator_loss_by_hand(batch_of, rollouts_of, prepare):
+    stage = wake(prepare(rmsd(pair_weight="q")))
+    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG])
+    students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
+    expected = -(logsigmoid(teachers[0][0] - students[0])).mean()
+    scores = stage.score_groups(sampled)
+    torch.testing.assert_close(scores.auxiliary_loss, expected)
+    assert scores.metrics["disc/pair_weight"] == 1.0
+    # The first pair is equal text: a tie, which says nothing about accuracy.
+    assert scores.metrics["disc/ties"] == 0.5
+    assert scores.metrics["disc/accuracy"] == float(teachers[0][0] > students[0, 1])
+
+
+def test_truncated_rollouts_make_no_pair_and_earn_the_least(batch_of, rollouts_of, prepare):
+    stage = wake(prepare(rmsd(group_size=3)))
+    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG, "<think>t…"])
+    scores = stage.score_groups(sampled)
+    paid = torch.tensor(scores.columns["disc"])[0]
+    assert paid[2] == paid[:2].min()
+    students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
+    expected = -logsigmoid(teachers[0][0] - students[0, :2]).mean()
+    torch.testing.assert_close(scores.auxiliary_loss, expected)
+
+
+def test_an_empty_pool_pays_nothing_and_still_touches_the_discriminator(
+    batch_of, rollouts_of, prepare
+):
+    stage = wake(prepare(rmsd()))
+    batch = batch_of(["A", "C"])  # all wrong: q = 0
+    sampled = scripted(stage, batch, rollouts_of, [RIGHT, WRONG])
+    scores = stage.score_groups(sampled)
+    torch.testing.assert_close(scores.rewards, torch.tensor([[0.6, 0.2]]))
+    assert scores.auxiliary_loss.item() == 0.0
+    assert scores.metrics["match/empty_pool"] == 1.0
+    scores.auxiliary_loss.backward()
+    assert all(p.grad is not None for p in stage.discriminator.parameters())
+
+
+def test_pool_size_one_uses_the_first_response_only(batch_of, rollouts_of, prepare):
+    config = MatchingConfig(pool_size=1, mode="uniform", threshold=0.0)
+    stage = prepare(rmsd(config, group_size=4))
+    sampled = scripted(stage, batch_of(["B", "B", "B"]), rollouts_of, [RIGHT] * 4)
+    (match,) = stage.match_teachers(sampled)
+    assert [s.response.index for s in match.responses] == [0]
+    assert match.chosen == (0, 0, 0, 0)
+
+
+def test_matches_differ_between_rollouts_and_steps_and_repeat(batch_of, rollouts_of, prepare):
+    stage = prepare(rmsd(group_size=8))
+    sampled = scripted(stage, batch_of(["B"] * 4), rollouts_of, [RIGHT] * 8)
+    (first,) = stage.match_teachers(sampled)
+    assert len(set(first.chosen)) > 1
+    assert stage.match_teachers(sampled)[0].chosen == first.chosen
+    stage.trainer.global_step = 1
+    assert stage.match_teachers(sampled)[0].chosen != first.chosen
+
+
+def test_without_weight_and_kl_it_is_grpo_to_the_bit(batch_of, prepare):
+    """alpha = 0 and gamma = 0 leave plain GRPO on the rule rewards."""
+    config = PolicyLossConfig(group_size=2, kl_coef=0.0)
+    sampling = SamplingConfig(max_completion_tokens=6)
+    torch.manual_seed(0)
+    ours = prepare(
+        RMSDModule(
+            POLICY,
+            REWARDS,
+            disc=DiscriminatorConfig(reward_weight=0.0),
+            loss=config,
+            sampling=sampling,
+        )
+    )
+    assert ours.discriminator is None
+    assert ours.ref is None
+    torch.manual_seed(0)
+    grpo = prepare(OnPolicyModule(POLICY, REWARDS, loss=config, sampling=sampling))
+    batch = batch_of(["B"], ["A"])
+    for stage in (ours, grpo):
+        stage.training_step(batch, 0).backward()
+    for one, other in zip(ours.policy.parameters(), grpo.policy.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+
+
+def test_policy_and_discriminator_get_no_gradient_from_each_other(batch_of, rollouts_of, prepare):
+    stage = wake(prepare(rmsd()))
+    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG])
+    stage.score_groups(sampled).auxiliary_loss.backward()
+    assert all(p.grad is None for p in stage.policy.parameters())
+    assert all(p.grad is not None for p in stage.discriminator.parameters())
+    stage.zero_grad()
+    loss, _ = stage.policy_loss(sampled, torch.tensor([[1.0, -1.0]]))
+    loss.backward()
+    assert all(p.grad is not None for p in stage.policy.parameters())
+    assert all(p.grad is None for p in [*stage.discriminator.parameters(), *stage.ref.parameters()])
+
+
+def test_policy_gradient_raises_what_was_better_than_its_siblings(batch_of, rollouts_of, prepare):
+    from lit_vdistill.models.layout import Row
+    from lit_vdistill.models.logprobs import completion_logprobs
+
+    stage = prepare(rmsd())
+    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG])
+    rows = [Row(0, r.completion_ids) for r in sampled.rollouts]
+
+    def gap():
+        with torch.no_grad():
+            logprobs, _, _ = completion_logprobs(stage.policy, sampled.batch.prompts, rows)
+        return (logprobs[0].sum() - logprobs[1].sum()).item()
+
+    before = gap()
+    optimizer = torch.optim.SGD(stage.policy.parameters(), lr=0.1)
+    stage.policy_loss(sampled, torch.tensor([[1.0, -1.0]]))[0].backward()
+    optimizer.step()
+    assert gap() > before
+
+
+def test_kl_starts_at_zero_and_ref_stays(batch_of, prepare):
+    stage = prepare(rmsd())
+    _, metrics = stage.policy_loss(stage.sample(batch_of(["B"])), torch.zeros(1, 2))
+    assert metrics["kl/ref"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["rollout/logprob_gap"] < 1e-4
+    assert not any(p.requires_grad for p in stage.ref.parameters())
+
+
+def test_warmup_holds_the_policy_and_pays_nothing(batch_of, rollouts_of, prepare):
+    stage = wake(prepare(rmsd(warmup_max_steps=5, warmup_accuracy=0.9)))
+    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG])
+    assert stage.is_warming_up
+    assert stage.lr_factor("policy", 5) == 0.0
+    assert stage.lr_factor("disc", 5) > 0.0
+    torch.testing.assert_close(stage.score_groups(sampled).rewards, torch.tensor([[0.6, 0.2]]))
+    stage.trainer.global_step = 4
+    stage.score_groups(sampled)
+    assert not stage.is_warming_up
+    assert stage.lr_factor("policy", 5) > 0.0
+
+
+def test_warmup_ends_early_on_accuracy_and_is_in_the_state(batch_of, rollouts_of, prepare):
+    stage = prepare(rmsd(warmup_max_steps=50, warmup_accuracy=0.65))
+    for _ in range(3):
+        stage._update_warmup(0.9)
+    assert not stage.is_warming_up
+    assert stage.running_accuracy.item() == pytest.approx(0.9 - 0.4 * 0.8**3)
+    state = stage.state_dict()
+    assert bool(state["is_warm"])
+
+
+def test_health_is_reported(batch_of, rollouts_of, prepare):
+    stage = wake(prepare(rmsd()))
+    sampled = scripted(
+        stage, batch_of(["B", "A"], ["B"]), rollouts_of, [RIGHT, WRONG], [RIGHT, RIGHT]
+    )
+    metrics = stage.score_groups(sampled).metrics
+    for key in ("accuracy", "margin", "corr_length", "corr_quality", "reward_share", "loss"):
+        assert math.isfinite(metrics[f"disc/{key}"])
+    assert 0.0 < metrics["disc/reward_share"] < 1.0

@@ -1,0 +1,41 @@
+import pytest
+
+from lit_vdistill.rewards import Content, OuterFormat
+from lit_vdistill.stages.validation import Validation, answer_score
+from lit_vdistill.types import Rollout
+
+RIGHT = "<think>t</think><answer>B</answer>"
+WRONG = "<think>t</think><answer>A</answer>"
+
+
+def rollout(text):
+    return Rollout("s1", 0, (1,), (0.0,), text, False, 1.0)
+
+
+def test_report_by_hand(make_sample):
+    validation = Validation([OuterFormat(0.5), Content(0.5)], num_samples=2)
+    validation.update(make_sample("mcq", "B"), rollout(RIGHT), [rollout(RIGHT), rollout(WRONG)])
+    span = "<think>t</think><answer>From <t>4</t>s to <t>10</t>s</answer>"
+    validation.update(make_sample("temporal_grounding"), rollout(span), [rollout("junk")] * 2)
+    report = validation.compute()
+    assert report["score"] == 0.75
+    assert report["score/mcq"] == 1.0
+    assert report["mean_at_2"] == 0.25
+    assert report["mean_at_2/mcq"] == 0.5
+    assert report["reward/mcq"] == 0.75
+    assert report["reward"] == 0.375
+    assert report["reward_part/outer"] == 0.5
+    assert report["tIoU"] == 0.5
+    assert [report[f"R@{m}"] for m in (0.3, 0.5, 0.7)] == [1.0, 1.0, 0.0]
+    assert report["format_rate"] == 1.0
+    assert "box_iou" not in report
+    validation.reset()
+    assert "score" not in validation.compute()
+
+
+def test_open_ended_score_is_lexical_and_needs_the_envelope(make_sample):
+    sample = make_sample("open_ended", "a dog runs")
+    same = "<think>t</think><answer>a dog runs</answer>"
+    assert answer_score(same, sample) == pytest.approx(1.0)
+    assert 0.0 < answer_score(same.replace("dog", "cat"), sample) < 1.0
+    assert answer_score("a dog runs", sample) == 0.0

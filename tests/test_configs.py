@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from lit_vdistill.__main__ import main
+
+COMPLETE = sorted(p for p in Path("configs").glob("*.yaml"))
+FRAGMENTS = sorted(
+    p for folder in ("cluster", "data", "logger") for p in Path("configs", folder).glob("*.yaml")
+)
+PAPER = sorted(Path("configs/paper").glob("*.yaml"))
+
+
+def printed(capsys, *args):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *args, "--print_config"])
+    assert stop.value.code in (0, None)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", COMPLETE + PAPER, ids=str)
+def test_complete_configs_parse_alone(capsys, path):
+    assert "class_path: lit_vdistill.stages." in printed(capsys, "--config", str(path))
+
+
+@pytest.mark.parametrize("path", FRAGMENTS, ids=str)
+def test_fragments_parse_over_a_stage(capsys, path):
+    printed(capsys, "--config", "configs/rmsd.yaml", "--config", str(path))
+
+
+def test_the_papers_values_are_the_defaults():
+    from lit_vdistill.data.video import FrameConfig
+    from lit_vdistill.pool.matching import MatchingConfig
+    from lit_vdistill.stages.on_policy import PolicyLossConfig
+    from lit_vdistill.stages.rmsd import DiscriminatorConfig
+    from lit_vdistill.stages.vlm_stage import OptimConfig
+
+    assert PolicyLossConfig().group_size == 8
+    assert OptimConfig().lr == 2e-6
+    assert DiscriminatorConfig().lr == 1e-6
+    assert DiscriminatorConfig().reward_weight == 0.4
+    assert MatchingConfig().threshold == 0.3
+    assert FrameConfig().num_frames == 16
+
+
+def test_the_paper_overlay_sets_every_value_that_the_paper_names(capsys):
+    config = printed(capsys, "--config", "configs/paper/rmsd_qwen3vl4b.yaml")
+    for line in (
+        "stage: 3",
+        "precision: bf16-true",
+        "attn_implementation: flash_attention_2",
+        "num_frames: 16",
+        "group_size: 8",
+        "accumulate_grad_batches: 8",
+        "threshold: 0.3",
+        "lr: 2.0e-06",
+        "lr: 1.0e-06",
+        "num_nodes: 2",
+    ):
+        assert line in config, line
+
+
+@pytest.mark.parametrize("path", PAPER, ids=str)
+def test_paper_configs_instantiate_and_step_on_the_tiny_student(tmp_path, world, path):
+    """Everything but what needs the hardware: weights, attention kernel, strategy, data."""
+    main(
+        [
+            "fit",
+            *("--config", str(path)),
+            "--model.policy.path=tiny/qwen3-vl",
+            "--model.policy.attn_implementation=sdpa",
+            "--model.sampling.max_completion_tokens=6",
+            "--data.sources.media_root=" + str(world),
+            *(f"--data.sources.{k}_path={world}/{k}.jsonl" for k in ("train", "val", "pool")),
+            f"--data.sources.cache_dir={tmp_path}/frames",
+            "--data.loader.num_workers=0",
+            "--trainer.accelerator=cpu",
+            "--trainer.devices=1",
+            "--trainer.num_nodes=1",
+            "--trainer.strategy=auto",
+            "--trainer.logger=false",
+            "--trainer.fast_dev_run=1",
+            f"--run_dir={tmp_path}",
+        ]
+    )

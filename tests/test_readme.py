@@ -1,0 +1,63 @@
+"""The commands of the README are run, made small where they train."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lit_vdistill.__main__ import TOOLS, main
+
+COMMANDS = re.findall(
+    r"^ {4}(?:python -m lit_vdistill|lit-vdistill) (.+)$", Path("README.md").read_text(), re.M
+)
+TRAINING = [c for c in COMMANDS if shlex.split(c)[0] not in TOOLS]
+TOOL_CALLS = [c for c in COMMANDS if shlex.split(c)[0] in TOOLS]
+
+
+def test_the_readme_has_commands():
+    assert any("configs/rmsd.yaml" in command for command in TRAINING)
+    assert TOOL_CALLS
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_training_commands(command, tmp_path, capsys):
+    args = shlex.split(command)
+    if any(name in command for name in ("a100", "paper/", "gpu", "video_r1")):
+        with pytest.raises(SystemExit) as stop:
+            main([*args, "--print_config"])
+        assert stop.value.code in (0, None)
+        return
+    main(
+        [
+            *args,
+            "--stage1_config=null",
+            "--model.policy.path=tiny/qwen3-vl",
+            "--model.sampling.max_completion_tokens=6",
+            "--trainer.fast_dev_run=1",
+            "--trainer.logger=false",
+            f"--data.sources.media_root={tmp_path}/world",
+            f"--data.sources.cache_dir={tmp_path}/frames",
+            "--data.loader.batch_size=2",
+            "--data.loader.val_batch_size=2",
+            "--data.world.train_videos=2",
+            "--data.world.val_videos=1",
+            f"--run_dir={tmp_path}",
+        ]
+    )
+
+
+@pytest.mark.parametrize("command", TOOL_CALLS)
+def test_tool_commands(command, world, tmp_path):
+    main(
+        [
+            arg.replace("runs/world", str(world))
+            for arg in shlex.split(command)
+            if "my_world" not in arg
+        ]
+        + (
+            [f"--root={tmp_path}/w", "--size.train_videos=1", "--size.val_videos=1"]
+            if "my_world" in command
+            else []
+        )
+    )
