@@ -3,9 +3,9 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from lit_vdistill.stages.vlm_stage import VLMStage
@@ -53,7 +53,7 @@ def full_weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    if isinstance(tensor, torch.distributed.tensor.DTensor):
+    if isinstance(tensor, DTensor):
         tensor = tensor.full_tensor()
     return tensor.detach().cpu().clone()
 

@@ -13,16 +13,19 @@ class RunProgress(TQDMProgressBar):
     `max_steps`.
     """
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, *args: Any) -> None:
         """Count from the step that a resumed run starts at."""
-        super().on_train_start(trainer, pl_module)
+        super().on_train_start(*args)
+        trainer = self.trainer
         steps = trainer.estimated_stepping_batches
         self._bar_total = int(steps) if steps != float("inf") else None
         self.train_progress_bar.reset(self._bar_total)
         self.train_progress_bar.initial = self.train_progress_bar.n = trainer.global_step
-        self.train_progress_bar.set_description(type(pl_module).__name__.removesuffix("Module"))
+        self.train_progress_bar.set_description(
+            type(trainer.lightning_module).__name__.removesuffix("Module")
+        )
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         """Go on; the bar is not the epoch's."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

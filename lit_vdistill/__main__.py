@@ -1,7 +1,7 @@
 """The one command: `python -m lit_vdistill COMMAND …`, also installed as `lit-vdistill`."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lit_vdistill.data import tools
@@ -13,7 +13,7 @@ TRAINING_COMMANDS = {
     "test": "the same under the name of the test split",
     "predict": "answer the held-out prompts greedily",
 }
-TOOLS: dict[str, dict[str, str | Callable[..., None]]] = {
+TOOLS: dict[str, Any] = {
     "data": {
         "_help": "look at data before training on it",
         "check": tools.check,

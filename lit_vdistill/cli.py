@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonargparse
 import yaml
+from jsonargparse import ActionConfigFile  # pyright: ignore[reportPrivateImportUsage]
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
@@ -34,8 +35,9 @@ def run(args: Sequence[str]) -> None:
     """Run one training command."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # Not of use to a user: what our samplers and loaders do is on purpose.
+    # Of no use to a user: one process may load the data, and a frozen reference is in eval mode.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     # LightningCLI reads sys.argv by itself and warns when it is given arguments beside it.
     sys.argv = [sys.argv[0], *with_bases(args)]
@@ -167,7 +169,7 @@ class VDistillCLI(LightningCLI):
         kwargs.setdefault("dump_header", ["lit_vdistill: the resolved config of this run"])
         parser = VDistillParser(**kwargs)
         parser.add_argument(
-            "-c", "--config", action=jsonargparse.ActionConfigFile, help="YAML file; several merge."
+            "-c", "--config", action=ActionConfigFile, help="YAML file; several merge."
         )
         return parser
 
@@ -189,6 +191,7 @@ class VDistillCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Fit stage 1 first where it is missing."""
+        assert self.subcommand is not None
         config = self.config[self.subcommand]
         path, stage1 = config.model.init_args.policy.path, config.stage1_config
         if stage1 is None or Path(path).is_dir():
@@ -218,6 +221,8 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 def _option_names(parser: jsonargparse.ArgumentParser) -> Iterable[str]:
     for action in parser._actions:
         yield from (option.removeprefix("--") for option in action.option_strings)
+        for command in getattr(action, "_name_parser_map", {}).values():
+            yield from _option_names(command)
 
 
 def _subclasses(cls: type) -> list[type]:

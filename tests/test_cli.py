@@ -35,9 +35,9 @@ def test_wrong_keys_on_the_command_line_name_the_nearest(capsys, args, nearest):
 @pytest.mark.parametrize(
     ("text", "nearest"),
     [
-        ("trainr: {max_steps: 3}", "trainer"),
-        ("trainer: {max_stepz: 3}", "max_steps"),
-        ("model: {init_args: {optm: {lr: 1}}}", "optim"),
+        ("trainr: {max_steps: 3}", "trainer.max_steps"),
+        ("trainer: {max_stepz: 3}", "trainer.max_steps"),
+        ("model: {init_args: {optm: {lr: 1}}}", "optim.lr"),
         ("model: {init_args: {optim: {lrr: 1}}}", "lr"),
         ("model: {class_path: lit_vdistill.stages.RMSDModul}", "RMSDModule"),
     ],
@@ -117,6 +117,12 @@ def test_the_installed_command_finds_our_callbacks(tmp_path):
 def test_a_missing_stage_1_student_without_its_config_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         main(
-            ["fit", "--config", "configs/rmsd.yaml", "--stage1_config=null"]
+            [
+                "fit",
+                "--config",
+                "configs/rmsd.yaml",
+                "--stage1_config=null",
+                "--trainer.logger=false",
+            ]
             + [f"--model.policy.path={tmp_path}/none/student", f"--run_dir={tmp_path}"]
         )

@@ -49,15 +49,8 @@ def test_training_commands(command, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", TOOL_CALLS)
 def test_tool_commands(command, world, tmp_path):
-    main(
-        [
-            arg.replace("runs/world", str(world))
-            for arg in shlex.split(command)
-            if "my_world" not in arg
-        ]
-        + (
-            [f"--root={tmp_path}/w", "--size.train_videos=1", "--size.val_videos=1"]
-            if "my_world" in command
-            else []
-        )
+    args = shlex.split(
+        command.replace("runs/world", str(world)).replace("my_world", f"{tmp_path}/w")
     )
+    small = ["--size.train_videos=1", "--size.val_videos=1"] if args[1] == "world" else []
+    main([*args, *small])

@@ -32,13 +32,16 @@ class Item:
     """A copy that only keeps sharded ranks in step; not to be scored."""
 
 
-@dataclass(frozen=True, slots=True)
 class PromptBatch:
-    """Items of one step; text-only, image and video prompts may stand side by side."""
+    """Items of one step; text-only, image and video prompts may stand side by side.
 
-    items: tuple[Item, ...]
-    bad: tuple[BadSample, ...] = ()
-    """Samples that were drawn and could not be used."""
+    Not a dataclass: Lightning takes those apart and casts what is in them.
+    """
+
+    def __init__(self, items: tuple[Item, ...], bad: tuple[BadSample, ...] = ()) -> None:
+        """Hold items, and samples that were drawn and could not be used."""
+        self.items = items
+        self.bad = bad
 
     @property
     def prompts(self) -> tuple[EncodedPrompt, ...]:
@@ -48,7 +51,7 @@ class PromptBatch:
     def to(self, device: torch.device | str) -> "PromptBatch":
         """The batch on a device; Lightning calls it."""
         items = (replace(item, prompt=item.prompt.to(device)) for item in self.items)
-        return replace(self, items=tuple(items))
+        return PromptBatch(tuple(items), self.bad)
 
     def __len__(self) -> int:
         """Number of usable items."""
@@ -97,7 +100,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         self.reader = reader
         self.processor = processor
         self.template = template
-        self.box_units = box_units
+        self.box_units: BoxUnits = box_units
         self._free_bytes = int(memory_gib * 2**30)
         self._items: dict[int, Item] = {}
         self._pixels: dict[str, Tensor] = {}

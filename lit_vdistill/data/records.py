@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lit_vdistill.types import BoxAt, Evidence, Task, VideoSample
+from lit_vdistill.types import BoxAt, Evidence, MediaType, Task, VideoSample
 
 _VIDEO_R1_TASKS = {
     "multiple choice": Task.MCQ,
@@ -113,7 +113,7 @@ def parse_record(raw: Any) -> VideoSample:
         question=_text(raw, "question"),
         answer=_text(raw, "answer"),
         media=None if media is None else _expect(media, str, "media"),
-        media_type=raw.get("media_type", "text" if media is None else "video"),
+        media_type=_media_type(raw.get("media_type", "text" if media is None else "video")),
         options=tuple(
             _expect(o, str, "options") for o in _expect(raw.get("options", []), list, "options")
         ),
@@ -144,7 +144,7 @@ def parse_video_r1(raw: Any) -> VideoSample:
         question=_text(raw, "problem"),
         answer=solution.group(1).strip(),
         media=_text(raw, "path").removeprefix("./"),
-        media_type=raw.get("data_type", "video"),
+        media_type=_media_type(raw.get("data_type", "video")),
         # "A. cup" -> "cup": our options carry no letters.
         options=tuple(re.sub(r"^[A-Z][.)]\s*", "", _expect(o, str, "options")) for o in options),
         meta={"source": "video-r1"},
@@ -161,8 +161,6 @@ def check_sample(sample: VideoSample) -> None:
     """
     if not sample.id or not sample.question:
         raise ValueError("'id' and 'question' must not be empty")
-    if sample.media_type not in ("video", "image", "text"):
-        raise ValueError(f"'media_type' must be video, image or text, got '{sample.media_type}'")
     if (sample.media is None) != (sample.media_type == "text"):
         raise ValueError(f"'media' is {sample.media!r} but 'media_type' is '{sample.media_type}'")
     _check_answer(sample)
@@ -233,6 +231,12 @@ def _task(name: str) -> Task:
     if name not in list(Task):
         raise ValueError(f"'task' must be one of {[str(task) for task in Task]}, got '{name}'")
     return Task(name)
+
+
+def _media_type(name: Any) -> MediaType:
+    if name not in ("video", "image", "text"):
+        raise ValueError(f"'media_type' must be video, image or text, got {name!r}")
+    return name
 
 
 def _expect(value: Any, kind: type, key: str) -> Any:

@@ -19,6 +19,10 @@ from lit_vdistill.models.prompt import EncodedPrompt
 
 _KINDS = ("image", "video")
 
+Backbone = Any
+"""A Qwen-VL without its language-model head (`model.model`): the vision tower `visual`, `config`,
+`get_rope_index` and the feature getters. `nn.Module` hides their types."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompletionStates:
@@ -44,7 +48,7 @@ class VisionFeatures:
     steps on stale gradients when one rank's batch leaves parameters untouched."""
 
 
-def encode_vision(backbone: torch.nn.Module, prompts: Sequence[EncodedPrompt]) -> VisionFeatures:
+def encode_vision(backbone: Backbone, prompts: Sequence[EncodedPrompt]) -> VisionFeatures:
     """Run the vision tower once over the pixels of all prompts.
 
     Args:
@@ -77,9 +81,7 @@ def encode_vision(backbone: torch.nn.Module, prompts: Sequence[EncodedPrompt]) -
     return VisionFeatures(tuple(found), anchor)
 
 
-def rope_positions(
-    backbone: torch.nn.Module, prompt: EncodedPrompt
-) -> tuple[Int[Tensor, "3 seq"], int]:
+def rope_positions(backbone: Backbone, prompt: EncodedPrompt) -> tuple[Int[Tensor, "3 seq"], int]:
     """M-RoPE positions of a prompt and the position of the token that follows it."""
     length = len(prompt.input_ids)
     if prompt.grid_thw is None:
@@ -98,7 +100,7 @@ def rope_positions(
 
 
 def completion_states(
-    backbone: torch.nn.Module, prompts: Sequence[EncodedPrompt], rows: Sequence[Row], pad_id: int
+    backbone: Backbone, prompts: Sequence[EncodedPrompt], rows: Sequence[Row], pad_id: int
 ) -> CompletionStates:
     """Hidden states over the completions of all rows.
 
@@ -154,7 +156,7 @@ class _EncoderOutput:
     deepstack_features: list[list[Tensor]]
 
 
-def _touch(backbone: torch.nn.Module) -> Float[Tensor, ""]:
+def _touch(backbone: Backbone) -> Float[Tensor, ""]:
     """0 times the sum of the features of one blank image."""
     vision = backbone.config.vision_config
     edge = vision.spatial_merge_size
@@ -166,7 +168,7 @@ def _touch(backbone: torch.nn.Module) -> Float[Tensor, ""]:
         *output.pooler_output,
         *(p for lv in getattr(output, "deepstack_features", []) for p in lv),
     ]
-    return sum((part.sum() for part in parts), start=blank.new_zeros(())) * 0.0
+    return torch.stack([part.sum() for part in parts]).sum() * 0.0
 
 
 def pad_token_id(model: PreTrainedModel) -> int:

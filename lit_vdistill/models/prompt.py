@@ -1,6 +1,5 @@
 """A prompt as tensors: made once a sample, read by every network."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,7 +38,7 @@ class EncodedPrompt:
 
     def to(self, device: torch.device | str) -> "EncodedPrompt":
         """The same prompt on a device."""
-        move = {
+        move: dict[str, Any] = {
             name: value.to(device) if isinstance(value := getattr(self, name), Tensor) else value
             for name in self.__slots__
         }
@@ -48,7 +47,7 @@ class EncodedPrompt:
 
 def encode_prompt(
     processor: ProcessorMixin,
-    messages: Sequence[dict[str, Any]],
+    messages: list[dict[str, Any]],
     medium: Medium | None,
     sample_id: str,
 ) -> EncodedPrompt:

@@ -16,5 +16,8 @@ def response_ids(processor: ProcessorMixin, text: str, is_complete: bool = True)
         is_complete: False for a truncated response, which does not end.
     """
     tokenizer = processor.tokenizer
-    ids = tokenizer(text.removesuffix(tokenizer.eos_token), add_special_tokens=False).input_ids
+    # Control tokens are spelt out: a vision placeholder in a text has no features behind it.
+    ids = tokenizer(
+        text.removesuffix(tokenizer.eos_token), add_special_tokens=False, split_special_tokens=True
+    ).input_ids
     return (*ids, tokenizer.eos_token_id) if is_complete else tuple(ids)

@@ -53,7 +53,8 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
         ValueError: For an architecture other than Qwen3-VL and Qwen2.5-VL.
     """
     if config.path.startswith(_TINY):
-        model = build_tiny_model(config.path.removeprefix(_TINY)).to(_DTYPES[config.dtype])
+        model = build_tiny_model(config.path.removeprefix(_TINY))
+        torch.nn.Module.to(model, dtype=_DTYPES[config.dtype])
         model.set_attn_implementation(config.attn_implementation)
     else:
         _check_local(config.path)

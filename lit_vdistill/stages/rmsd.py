@@ -134,7 +134,10 @@ class RMSDModule(OnPolicyModule):
         """Whether only the discriminator learns at present."""
         return not bool(self.is_warm)
 
-    is_policy_at_rest = is_warming_up
+    @property
+    def is_policy_at_rest(self) -> bool:
+        """The policy rests while the discriminator warms up."""
+        return self.is_warming_up
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The policy, and the discriminator with its own learning rate."""
@@ -209,7 +212,7 @@ class RMSDModule(OnPolicyModule):
 
     def _score_both(
         self, sampled: SampledStep, matches: Sequence[_Match | None]
-    ) -> tuple[Float[Tensor, "batch group"], list[Float[Tensor, " k"]]]:
+    ) -> tuple[Float[Tensor, "batch group"], list[Float[Tensor, "_"]]]:
         """D of all rollouts and of all teacher responses, in one forward.
 
         Rollout texts are tokenised as teacher texts are: equal texts become equal ids however the
@@ -241,7 +244,7 @@ class RMSDModule(OnPolicyModule):
         sampled: SampledStep,
         matches: Sequence[_Match | None],
         students: Float[Tensor, "batch group"],
-        teachers: Sequence[Float[Tensor, " k"]],
+        teachers: Sequence[Float[Tensor, "_"]],
     ) -> tuple[Tensor, dict[str, float]]:
         """Eq. 7 over matched pairs, and the discriminator's health.
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -73,7 +73,6 @@ class VLMStage(LightningModule, ABC):
         self.policy_config, self.sampling, self.seed = policy, sampling, sampling.seed
         self.validation_config, self.optim_config = validation, optim
         self.rewards = list(rewards)
-        self.processor = load_processor(policy.path)
         self.validation = Validation(self.rewards, validation.num_samples)
         self.policy = None
         self.validation_report: dict[str, float] = {}
@@ -86,6 +85,7 @@ class VLMStage(LightningModule, ABC):
     def configure_model(self) -> None:
         """Load the networks, inside the strategy's context so that it may shard them."""
         if self.policy is None:
+            self.processor = load_processor(self.policy_config.path)
             self.policy = load_model(self.policy_config)
             self.engine = HFRolloutEngine(self.policy, self.processor)
 
@@ -117,11 +117,11 @@ class VLMStage(LightningModule, ABC):
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
 
-    def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[Rollout]:
-        """The greedy answer to each prompt."""
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[dict[str, Any]]:
+        """The greedy answer to each prompt, as plain values."""
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0)
         groups = self.engine.generate(batch.prompts, 1, greedy, seed=self.seed)
-        return [group[0] for group in groups]
+        return [asdict(group[0]) for group in groups]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Named parameter groups with their peak learning rates."""

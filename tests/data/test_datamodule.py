@@ -159,7 +159,7 @@ def test_templates_come_from_files_too(tmp_path):
     path.write_text("instructions: {mqc: Letter only.}\n")
     with pytest.raises(ValueError, match="unknown task 'mqc'"):
         load_template(str(path))
-    path.write_text("sytem: x\n")
+    path.write_text("instruction: x\n")
     with pytest.raises(ValueError, match="expected the keys name, system and instructions"):
         load_template(str(path))
     with pytest.raises(ValueError, match="'grounded', 'short'"):

@@ -121,9 +121,9 @@ def test_a_decoder_that_hangs_is_killed_and_the_next_file_is_read(root, tmp_path
 
 
 def test_a_decoder_that_crashes_is_named(root, tmp_path, monkeypatch):
-    crasher = tmp_path / "crasher.py"
-    crasher.write_text("import os\nos.abort()\n")
-    monkeypatch.setattr(video_module.decode_worker, "__file__", str(crasher))
+    aborter = tmp_path / "aborter.py"
+    aborter.write_text("import os\nos.abort()\n")
+    monkeypatch.setattr(video_module.decode_worker, "__file__", str(aborter))
     reader = MediaReader(root, CONFIG, factor=32, cache_dir=None)
     with pytest.raises(MediaError, match=r"died on it \(exit code -6\)"):
         reader.read("good.mp4", "video")

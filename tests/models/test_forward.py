@@ -118,7 +118,7 @@ def test_a_frozen_tower_is_left_alone(family, prompts):
     model, _ = family
     model = copy.deepcopy(model)
     model.model.visual.requires_grad_(False)
-    completion_logprobs(model, prompts, [Row(0, (5, 6))])[0].sum().backward()
+    completion_logprobs(model, prompts, [Row(0, (305, 306))])[0].sum().backward()
     assert all(p.grad is None for p in model.model.visual.parameters())
 
 
@@ -138,7 +138,7 @@ def test_discriminator_looks_at_the_last_token_and_at_the_video(family, prompts)
     discriminator = Discriminator(copy.deepcopy(model))
     with torch.no_grad():
         discriminator.head.weight.normal_()
-        last, other_last = discriminator(prompts, [Row(0, (5, 6)), Row(0, (5, 7))])
-        here, there = discriminator(prompts, [Row(0, (5, 6)), Row(3, (5, 6))])
+        last, other_last = discriminator(prompts, [Row(0, (305, 306)), Row(0, (305, 307))])
+        here, there = discriminator(prompts, [Row(0, (305, 306)), Row(3, (305, 306))])
     assert last != other_last
     assert here != there

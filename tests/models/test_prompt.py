@@ -27,7 +27,7 @@ def test_timestamps_are_the_true_times(families):
 
 def test_seconds_a_grid_are_the_true_ones(families):
     _, processor = families["qwen2.5-vl"]
-    prompt = encode_prompt(processor, MESSAGES, medium(processor, [0, 4, 8, 12]), "s")
+    prompt = encode_prompt(processor, MESSAGES, medium(processor, [0.0, 4.0, 8.0, 12.0]), "s")
     assert prompt.second_per_grid == pytest.approx(8.0)
 
 
@@ -40,7 +40,7 @@ def test_a_single_frame_is_a_video_too(families):
 def test_lost_placeholders_are_an_error_that_names_the_sample(families, make_prompt):
     _, processor = families["qwen3-vl"]
     prompt = make_prompt(processor, "clip-7")
-    cut = replace(prompt, token_types=prompt.token_types[:-30])
+    cut = replace(prompt, token_types=torch.zeros_like(prompt.token_types))
     with pytest.raises(ValueError, match="sample clip-7: .* placeholders for .* features"):
         _check_placeholders(cut, processor)
 
@@ -59,3 +59,10 @@ def test_responses_end_once(families):
     assert ids == response_ids(processor, "<answer>B</answer><|im_end|>")
     assert response_ids(processor, "<answer>B</answer>", is_complete=False) == ids[:-1]
     assert torch.tensor(ids).eq(eos).sum() == 1
+
+
+def test_a_placeholder_in_a_teachers_text_stays_text(families):
+    _, processor = families["qwen3-vl"]
+    ids = response_ids(processor, "see <|video_pad|> here")
+    assert processor.video_token_id not in ids
+    assert processor.tokenizer.decode(ids) == "see <|video_pad|> here<|im_end|>"

@@ -45,14 +45,12 @@ def test_greedy_equals_stock_generate_token_by_token(engine, prompts):
         assert rollout.completion_ids == tuple(ids[len(prompt.input_ids) :].tolist())
 
 
-def test_a_prompt_draws_the_same_whatever_stands_beside_it(engine, prompts):
+def test_a_prompt_draws_the_same_whatever_stands_beside_it(family, engine, prompts):
     together = engine.generate(prompts, 3, SAMPLING, seed=5)
     for prompt, group in zip(prompts, together, strict=True):
         (alone,) = engine.generate([prompt], 3, SAMPLING, seed=5)
         assert [r.completion_ids for r in alone] == [r.completion_ids for r in group]
-    small = HFRolloutEngine(
-        engine.model, type("P", (), {"tokenizer": engine.tokenizer}), max_rows=4
-    )
+    small = HFRolloutEngine(*family, max_rows=4)
     assert small.generate(prompts, 3, SAMPLING, seed=5)[2][1].text == together[2][1].text
     assert engine.generate(prompts, 3, SAMPLING, seed=6) != together
 

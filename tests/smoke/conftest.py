@@ -33,5 +33,9 @@ def small_run(tmp_path_factory):
                 *overrides,
             ]
         )
+        import wandb
+
+        # A run left open would take over the next test's.
+        wandb.finish()
 
     return run
