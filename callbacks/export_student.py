@@ -49,7 +49,12 @@ def full_weights(model: PreTrainedModel) -> dict[str, Tensor]:
             import deepspeed
 
             stack.enter_context(deepspeed.zero.GatheredParameters(sharded))
-        return {name: _whole(tensor) for name, tensor in model.state_dict().items()}
+        # Tied weights are one tensor under two names; the first, the embedding's, is what loads.
+        state = model.state_dict(keep_vars=True)
+        first: dict[int, str] = {}
+        for name, tensor in state.items():
+            first.setdefault(id(tensor), name)
+        return {name: _whole(state[name]) for name in first.values()}
 
 
 def _whole(tensor: Tensor) -> Tensor:

@@ -25,8 +25,7 @@ class Discriminator(nn.Module):
         self.backbone = student.model
         self.pad_id = pad_token_id(student)
         hidden_size = student.config.get_text_config().hidden_size
-        self.head = nn.Linear(hidden_size, 1, bias=False)
-        nn.init.normal_(self.head.weight, std=0.02)
+        self.head = _ScoreHead(hidden_size, 1, bias=False)
 
     def forward(
         self, prompts: Sequence[EncodedPrompt], rows: Sequence[Row]
@@ -48,3 +47,10 @@ class Discriminator(nn.Module):
         states = completion_states(self.backbone, prompts, unique, self.pad_id)
         scores = self.head(states.final.to(self.head.weight.dtype))[:, 0].float()
         return scores[torch.tensor([place[row] for row in rows], device=scores.device)]
+
+
+class _ScoreHead(nn.Linear):
+    """Initialised as it is built, since ZeRO-3 shards it right after."""
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=0.02)

@@ -75,6 +75,11 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
     return model.train()
 
 
+def is_zero3_sharded(model: torch.nn.Module) -> bool:
+    """Whether DeepSpeed ZeRO-3 has sharded the weights."""
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
 def _check_local(path: str) -> None:
     looks_local = path.startswith((".", "/", "~", "runs/")) or path.count("/") > 1
     if looks_local and not Path(path).expanduser().is_dir():

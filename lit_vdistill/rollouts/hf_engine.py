@@ -13,6 +13,7 @@ from transformers import DynamicCache, PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models.forward import encode_vision, rope_positions, vision_inputs
 from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.models.vlm import is_zero3_sharded
 from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms
 from lit_vdistill.types import Rollout
 
@@ -93,9 +94,9 @@ class HFRolloutEngine:
             chosen, logprobs = self._sample(logits, uniforms[alive, step].to(device), sampling)
             self._record(running, alive.tolist(), chosen.tolist(), logprobs.tolist())
             keep = [i for i, row in enumerate(alive.tolist()) if not running.is_finished[row]]
-            if not keep or step + 1 == limit:
+            if self._is_over(not keep) or step + 1 == limit:
                 break
-            if len(keep) <= _COMPACT_BELOW * len(alive):
+            if 0 < len(keep) <= _COMPACT_BELOW * len(alive):
                 index = torch.tensor(keep)
                 alive, on_device = alive[index], index.to(device)
                 cache.batch_select_indices(on_device)
@@ -145,6 +146,16 @@ class HFRolloutEngine:
             use_cache=True,
         )
         return self.model.lm_head(output.last_hidden_state[:, -1])
+
+    def _is_over(self, is_done: bool) -> bool:
+        """Whether decoding ends. Sharded weights are gathered by all processes together, so one that
+        has finished goes on in step with the others.
+        """
+        if not is_zero3_sharded(self.model):
+            return is_done
+        done = torch.tensor(int(is_done), device=self.model.device)
+        torch.distributed.all_reduce(done, torch.distributed.ReduceOp.MIN)
+        return bool(done)
 
     def _sample(
         self, logits: Tensor, uniforms: Tensor, sampling: SamplingConfig

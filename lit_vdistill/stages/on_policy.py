@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from lit_vdistill.data.dataset import PromptBatch
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
-from lit_vdistill.models.vlm import VLMConfig
+from lit_vdistill.models.vlm import VLMConfig, is_zero3_sharded, load_model
 from lit_vdistill.objectives.advantages import AdvantageMethod, group_advantages, has_signal
 from lit_vdistill.objectives.kl import KLEstimator, kl_estimate
 from lit_vdistill.objectives.policy import Reduction, clipped_surrogate, masked_average
@@ -124,7 +124,17 @@ class OnPolicyModule(VLMStage):
         super().configure_model()
         assert self.policy is not None
         if self.ref is None and self.loss_config.kl_coef:
-            self.ref = deepcopy(self.policy).requires_grad_(False).eval()
+            self.ref = self.copy_of_start().requires_grad_(False).eval()
+
+    def copy_of_start(self) -> PreTrainedModel:
+        """The starting policy once more; to be called before any training.
+
+        Weights that ZeRO-3 has sharded cannot be copied, so they are loaded again.
+        """
+        assert self.policy is not None
+        if is_zero3_sharded(self.policy):
+            return load_model(self.policy_config)
+        return deepcopy(self.policy)
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
         """One pass through the six lines above."""

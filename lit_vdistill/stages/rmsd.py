@@ -1,7 +1,6 @@
 """Stage 2: R-MSD, adversarial distillation from a pool of teacher responses."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +123,7 @@ class RMSDModule(OnPolicyModule):
         super().configure_model()
         assert self.policy is not None
         if self.discriminator is None and self.disc_config.reward_weight:
-            self.discriminator = Discriminator(deepcopy(self.policy))
+            self.discriminator = Discriminator(self.copy_of_start())
             trained = any(p.requires_grad for p in self.policy.model.visual.parameters())
             self.discriminator.requires_grad_()
             self.discriminator.backbone.visual.requires_grad_(trained)

@@ -85,9 +85,22 @@ class VLMStage(LightningModule, ABC):
     def configure_model(self) -> None:
         """Load the networks, inside the strategy's context so that it may shard them."""
         if self.policy is None:
+            self._announce_zero3()
             self.processor = load_processor(self.policy_config.path)
             self.policy = load_model(self.policy_config)
             self.engine = HFRolloutEngine(self.policy, self.processor)
+
+    def _announce_zero3(self) -> None:
+        """Tell transformers that weights are sharded as they are loaded (DeepSpeed ZeRO-3).
+
+        Without it `from_pretrained` copies whole tensors into shards and fails on their sizes. The
+        announcement lasts as long as the object that makes it.
+        """
+        config = getattr(self.trainer.strategy, "config", None) if self._trainer else None
+        if isinstance(config, dict) and config.get("zero_optimization", {}).get("stage") == 3:
+            from transformers.integrations import HfDeepSpeedConfig
+
+            self._zero3 = HfDeepSpeedConfig(config)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""

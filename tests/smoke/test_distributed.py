@@ -1,21 +1,29 @@
-"""Two processes on CPU: mixed media on any sharding."""
+"""Two processes on CPU: mixed media on any sharding, and the same numbers under every strategy."""
 
 import json
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
+import torch
+from transformers import AutoModelForImageTextToText
 
 from lit_vdistill.data.records import read_records, write_records
 
 
 def run(*args):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "lit_vdistill", "fit", *args]
+    command = [sys.executable, *args]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def weights(folder):
+    """As a user loads them."""
+    return AutoModelForImageTextToText.from_pretrained(folder).state_dict()
 
 
 @pytest.fixture
@@ -33,7 +41,7 @@ def mixed(world, tmp_path):
 @pytest.mark.slow
 def test_text_and_video_mix_on_two_processes(world, mixed, tmp_path):
     run(
-        *("--config", "configs/rmsd.yaml"),
+        *("-m", "lit_vdistill", "fit", "--config", "configs/rmsd.yaml"),
         f"--run_dir={tmp_path}",
         "--stage1_config=null",
         "--model.policy.path=tiny/qwen3-vl",
@@ -56,3 +64,28 @@ def test_text_and_video_mix_on_two_processes(world, mixed, tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["rmsd"]["step"] == 5
     assert (tmp_path / "student" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_zero_3_trains_as_ddp_does(world, tmp_path, families):
+    """Four steps of R-MSD, two batches each, clipped: generation, reference, discriminator and all.
+
+    Lightning and DeepSpeed both divide by the accumulation; clipping would show it.
+    """
+    model, processor = deepcopy(families["qwen3-vl"])
+    with torch.no_grad():
+        # A large logit, up or down: rollouts end at different places, as rewards need.
+        model.get_input_embeddings().weight[processor.tokenizer.eos_token_id] *= 40
+    model.save_pretrained(tmp_path / "start")
+    processor.save_pretrained(tmp_path / "start")
+    start = weights(tmp_path / "start")
+    trained = {}
+    for strategy in ("ddp", "3"):
+        out = tmp_path / strategy
+        run("tests/smoke/sharded_fit.py", strategy, str(world), str(tmp_path / "start"), str(out))
+        trained[strategy] = weights(out)
+    moved = max((trained["ddp"][name] - start[name]).abs().max() for name in start)
+    assert moved > 1e-3
+    apart = max((trained["ddp"][n] - trained["3"][n]).abs().max() for n in start)
+    assert apart < 0.02 * moved
