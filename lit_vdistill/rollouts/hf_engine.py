@@ -148,8 +148,9 @@ class HFRolloutEngine:
         return self.model.lm_head(output.last_hidden_state[:, -1])
 
     def _is_over(self, is_done: bool) -> bool:
-        """Whether decoding ends. Sharded weights are gathered by all processes together, so one that
-        has finished goes on in step with the others.
+        """Whether decoding ends, here or, with sharded weights, everywhere.
+
+        All processes gather sharded weights together: one that has finished goes on in step.
         """
         if not is_zero3_sharded(self.model):
             return is_done
