@@ -98,7 +98,7 @@ class VLMStage(LightningModule, ABC):
         """
         config = getattr(self.trainer.strategy, "config", None) if self._trainer else None
         if isinstance(config, dict) and config.get("zero_optimization", {}).get("stage") == 3:
-            from transformers.integrations import HfDeepSpeedConfig
+            from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
             self._zero3 = HfDeepSpeedConfig(config)
 
