@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,11 @@ def test_complete_configs_parse_alone(capsys, path):
 
 @pytest.mark.parametrize("path", FRAGMENTS, ids=str)
 def test_fragments_parse_over_a_stage(capsys, path):
-    printed(capsys, "--config", "configs/rmsd.yaml", "--config", str(path))
+    alone = printed(capsys, "--config", "configs/rmsd.yaml")
+    merged = printed(capsys, "--config", "configs/rmsd.yaml", "--config", str(path))
+    # What rmsd.yaml is built on changes nothing; every other fragment must.
+    is_below = path.name in ("world.yaml", "cpu.yaml", "offline.yaml")
+    assert (merged == alone) == is_below
 
 
 def test_the_papers_values_are_the_defaults():
@@ -79,7 +84,16 @@ def test_paper_configs_instantiate_and_step_on_the_tiny_student(tmp_path, world,
             "--trainer.num_nodes=1",
             "--trainer.strategy=auto",
             "--trainer.logger=false",
-            "--trainer.fast_dev_run=1",
+            "--trainer.max_steps=1",
+            "--trainer.accumulate_grad_batches=1",
+            "--trainer.val_check_interval=1",
+            "--trainer.limit_val_batches=1",
+            "--trainer.num_sanity_val_steps=0",
+            "--trainer.callbacks=callbacks.RunSummary",
+            f"--trainer.callbacks.path={tmp_path}/summary.json",
+            "--trainer.callbacks.before=stage1",
+            "--trainer.callbacks.after=paper",
             f"--run_dir={tmp_path}",
         ]
     )
+    assert json.loads((tmp_path / "summary.json").read_text())["paper"]["step"] == 1

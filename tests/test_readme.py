@@ -48,9 +48,11 @@ def test_training_commands(command, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", TOOL_CALLS)
-def test_tool_commands(command, world, tmp_path):
+def test_tool_commands(command, world, tmp_path, capsys):
     args = shlex.split(
         command.replace("runs/world", str(world)).replace("my_world", f"{tmp_path}/w")
     )
     small = ["--size.train_videos=1", "--size.val_videos=1"] if args[1] == "world" else []
     main([*args, *small])
+    printed = capsys.readouterr().out
+    assert printed.endswith("0 problems\n" if args[1] == "check" else "videos/\n")

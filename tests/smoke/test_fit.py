@@ -5,6 +5,8 @@ import math
 import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from lit_vdistill.types import Task
+
 STAGES = {"sft": "stage1", "rmsd": "rmsd", "grpo": "grpo", "sft_rl": "sft_rl", "gad": "gad"}
 
 
@@ -83,6 +85,16 @@ def test_wandb_runs_offline_with_a_table_of_rollouts(small_run, tmp_path):
     assert set(rows[0]) == set(columns)
 
 
-@pytest.mark.parametrize("command", ["validate", "test", "predict"])
-def test_the_other_commands(small_run, tmp_path, command):
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_scoring_commands_print_the_metrics(small_run, tmp_path, capsys, command):
     small_run("rmsd", tmp_path, command=command)
+    printed = capsys.readouterr().out
+    assert "val/score" in printed
+    assert "val/reward" in printed
+
+
+def test_predict_writes_an_answer_to_every_held_out_prompt(small_run, tmp_path):
+    small_run("rmsd", tmp_path, command="predict")
+    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").open()]
+    assert [row["sample_id"] for row in rows] == [f"val00000-{task}" for task in Task]
+    assert all(len(row["completion_ids"]) == 6 for row in rows)
