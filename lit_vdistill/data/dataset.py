@@ -48,10 +48,16 @@ class PromptBatch:
         """The encoded prompts."""
         return tuple(item.prompt for item in self.items)
 
+    def with_prompts(self, prompts: Sequence[EncodedPrompt]) -> "PromptBatch":
+        """The same items with these prompts."""
+        items = (
+            replace(item, prompt=prompt) for item, prompt in zip(self.items, prompts, strict=True)
+        )
+        return PromptBatch(tuple(items), self.bad)
+
     def to(self, device: torch.device | str) -> "PromptBatch":
         """The batch on a device; Lightning calls it."""
-        items = (replace(item, prompt=item.prompt.to(device)) for item in self.items)
-        return PromptBatch(tuple(items), self.bad)
+        return self.with_prompts([prompt.to(device) for prompt in self.prompts])
 
     def __len__(self) -> int:
         """Number of usable items."""

@@ -6,8 +6,8 @@ where causal attention never looks, so padding changes nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,8 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_vdistill.models.layout import PlacedPrompt, Row, dense_layout, packed_layout
-from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.models.prompt import EncodedPrompt, PromptFeatures
+from lit_vdistill.models.shared_prefix import kernel_of, packed_plan
 
+SharedPrefix = Literal["auto", "always", "never"]
 _KINDS = ("image", "video")
 
 Backbone = Any
@@ -37,48 +39,39 @@ class CompletionStates:
     """True where there is a completion token and not padding."""
 
 
-@dataclass(frozen=True, slots=True)
-class VisionFeatures:
-    """Vision features of each prompt, and a zero that ties the tower into the graph."""
+def encode_vision(
+    backbone: Backbone, prompts: Sequence[EncodedPrompt]
+) -> tuple[EncodedPrompt, ...]:
+    """Prompts with the features of their media, in one run of the vision tower over all of them.
 
-    per_prompt: tuple[dict[str, Any] | None, ...]
-    """`{"kind", "pooled", "deepstack"}`; None for a text-only prompt."""
-    anchor: Float[Tensor, ""]
-    """0, with a gradient path to the tower when nothing else has one: sharded training hangs or
-    steps on stale gradients when one rank's batch leaves parameters untouched."""
-
-
-def encode_vision(backbone: Backbone, prompts: Sequence[EncodedPrompt]) -> VisionFeatures:
-    """Run the vision tower once over the pixels of all prompts.
+    Prompts that have features already, or no medium, are returned as they are.
 
     Args:
         backbone: The model without its head (`model.model`).
         prompts: Text-only, image and video prompts in any mixture.
     """
-    found: list[dict[str, Any] | None] = [None] * len(prompts)
+    seen = list(prompts)
     for kind in _KINDS:
-        members = [i for i, prompt in enumerate(prompts) if prompt.kind == kind]
+        members = [
+            i for i, prompt in enumerate(prompts) if prompt.kind == kind and prompt.features is None
+        ]
         if not members:
             continue
         pixels = torch.cat([_given(prompts[i].pixels) for i in members])
         grids = torch.cat([_given(prompts[i].grid_thw) for i in members])
         encode = backbone.get_video_features if kind == "video" else backbone.get_image_features
         output = encode(pixels, grids, return_dict=True)
-        deepstack = getattr(output, "deepstack_features", None) or []
+        levels = getattr(output, "deepstack_features", None) or []
         first = 0
         for i in members:
             last = first + len(_given(prompts[i].grid_thw))
-            found[i] = {
-                "kind": kind,
-                "pooled": output.pooler_output[first:last],
-                "deepstack": [level[first:last] for level in deepstack],
-            }
+            features = PromptFeatures(
+                tuple(output.pooler_output[first:last]),
+                tuple(tuple(level[first:last]) for level in levels),
+            )
+            seen[i] = replace(prompts[i], features=features)
             first = last
-    anchor = next(backbone.parameters()).new_zeros(())
-    is_trained = any(p.requires_grad for p in backbone.visual.parameters())
-    if is_trained and torch.is_grad_enabled() and not any(found):
-        anchor = _touch(backbone)
-    return VisionFeatures(tuple(found), anchor)
+    return tuple(seen)
 
 
 def rope_positions(backbone: Backbone, prompt: EncodedPrompt) -> tuple[Int[Tensor, "3 seq"], int]:
@@ -104,7 +97,8 @@ def completion_states(
 ) -> CompletionStates:
     """Hidden states over the completions of all rows.
 
-    Completions of one prompt share its tokens where the attention kernel takes a mask (`sdpa`).
+    Completions of one prompt share its tokens, unless the network was loaded with
+    `shared_prefix: never`; with `auto` only where a prompt has more than one.
 
     Args:
         backbone: The model without its head (`model.model`).
@@ -112,20 +106,24 @@ def completion_states(
         rows: Completions, each with the index of its prompt; none may be empty.
         pad_id: Id to fill sequences with.
     """
-    features = encode_vision(backbone, prompts)
+    prompts = encode_vision(backbone, prompts)
     placed = [
         PlacedPrompt(prompt.input_ids, *rope_positions(backbone, prompt)) for prompt in prompts
     ]
-    takes_mask = backbone.config._attn_implementation == "sdpa"
-    layout = (packed_layout if takes_mask else dense_layout)(placed, rows, pad_id)
+    if _is_shared(backbone, rows):
+        layout = packed_layout(placed, rows, pad_id)
+        assert layout.groups is not None
+        plan = packed_plan(kernel_of(backbone), layout.groups, layout.ids.device)
+    else:
+        layout, plan = dense_layout(placed, rows, pad_id), None
     hidden = backbone(
         input_ids=layout.ids,
         position_ids=layout.position_ids,
-        attention_mask=layout.attention_mask,
-        mm_encoder_outputs=vision_inputs(features, layout.prompts),
+        mm_encoder_outputs=vision_inputs([prompts[i] for i in layout.prompts]),
+        attention_plan=plan,
         use_cache=False,
     ).last_hidden_state
-    hidden = hidden + features.anchor.to(hidden.dtype)
+    hidden = hidden + _tower_anchor(backbone, prompts).to(hidden.dtype)
     return CompletionStates(
         hidden=hidden[layout.row_sequence[:, None], layout.predicts],
         final=hidden[layout.row_sequence, layout.final],
@@ -134,16 +132,22 @@ def completion_states(
     )
 
 
-def vision_inputs(features: VisionFeatures, order: Sequence[int]) -> dict[str, Any] | None:
-    """Precomputed features for rows of the given prompts, as `mm_encoder_outputs` takes them."""
+def _is_shared(backbone: Backbone, rows: Sequence[Row]) -> bool:
+    mode: SharedPrefix = backbone.shared_prefix
+    has_siblings = len({row.prompt for row in rows}) < len(rows)
+    return mode == "always" or (mode == "auto" and has_siblings)
+
+
+def vision_inputs(prompts: Sequence[EncodedPrompt]) -> dict[str, Any] | None:
+    """Features of prompts in the order in which they stand, as `mm_encoder_outputs` takes them."""
     inputs: dict[str, Any] = {}
     for kind in _KINDS:
-        chosen = [f for i in order if (f := features.per_prompt[i]) and f["kind"] == kind]
-        if chosen:
-            levels = range(len(chosen[0]["deepstack"]))
+        found = [p.features for p in prompts if p.kind == kind and p.features is not None]
+        if found:
+            levels = range(len(found[0].deepstack))
             inputs[kind] = _EncoderOutput(
-                pooler_output=[part for f in chosen for part in f["pooled"]],
-                deepstack_features=[[p for f in chosen for p in f["deepstack"][k]] for k in levels],
+                pooler_output=[part for features in found for part in features.pooled],
+                deepstack_features=[[p for f in found for p in f.deepstack[k]] for k in levels],
             )
     return inputs or None
 
@@ -156,14 +160,24 @@ class _EncoderOutput:
     deepstack_features: list[list[Tensor]]
 
 
-def _touch(backbone: Backbone) -> Float[Tensor, ""]:
-    """0 times the sum of the features of one blank image."""
+def _tower_anchor(backbone: Backbone, prompts: Sequence[EncodedPrompt]) -> Float[Tensor, ""]:
+    """0, with a gradient path to a trained tower when no prompt gives it one.
+
+    Sharded training hangs or steps on stale gradients when one rank's batch leaves parameters
+    untouched, so a text-only batch shows the tower one blank image.
+    """
+    weight = next(backbone.visual.parameters())
+    is_trained = any(p.requires_grad for p in backbone.visual.parameters())
+    has_media = any(prompt.features is not None for prompt in prompts)
+    if has_media or not is_trained or not torch.is_grad_enabled():
+        return weight.new_zeros(())
     vision = backbone.config.vision_config
     edge = vision.spatial_merge_size
-    grid = torch.tensor([[1, edge, edge]], device=next(backbone.parameters()).device)
+    grid = torch.tensor([[1, edge, edge]], device=weight.device)
     values = 3 * vision.temporal_patch_size * vision.patch_size**2
-    blank = next(backbone.parameters()).new_zeros(edge * edge, values)
-    output = backbone.get_image_features(blank, grid, return_dict=True)
+    output = backbone.get_image_features(
+        weight.new_zeros(edge * edge, values), grid, return_dict=True
+    )
     parts = [
         *output.pooler_output,
         *(p for lv in getattr(output, "deepstack_features", []) for p in lv),

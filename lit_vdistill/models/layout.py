@@ -1,9 +1,10 @@
 """How prompts and completions are laid out as sequences, and where to read the results.
 
-`dense_layout` is the plain one: a sequence a row, prompt then completion. `packed_layout` puts all
-completions of a prompt behind one copy of it, `[prompt | c1 … cN]`; a mask lets each completion
-see the prompt and itself, and its positions go on from the prompt's, so every token computes what
-it computes alone. N completions cost P + ΣT tokens instead of N·P + ΣT.
+`dense_layout` is the plain one: a sequence a row, prompt then completion, padded on the right.
+`packed_layout` is one flat sequence without padding, `[p1 | c11 … c1N | p2 | c21 …]`. An attention
+plan lets each completion see its prompt and itself (`models/shared_prefix.py`), and its positions
+go on from the prompt's, so every token computes what it computes alone. N completions cost P + ΣT
+tokens instead of N·P + ΣT.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-_PAD_SEGMENT = -1
+from lit_vdistill.models.shared_prefix import PrefixGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,9 @@ class Layout:
     ids: Int[Tensor, "batch seq"]
     position_ids: Int[Tensor, "3 batch seq"]
     prompts: tuple[int, ...]
-    """The prompt of each sequence."""
-    attention_mask: Bool[Tensor, "batch 1 seq seq"] | None
-    """True where a query (third axis) sees a key; None = causal."""
+    """The prompt of each copy of one, in the order in which they stand."""
+    groups: tuple[PrefixGroup, ...] | None
+    """Prompts and completions of a flat sequence; None for a sequence a row."""
     row_sequence: Int[Tensor, " rows"]
     """The sequence of each row."""
     predicts: Int[Tensor, "rows tokens"]
@@ -58,63 +59,81 @@ class Layout:
 
 
 def dense_layout(prompts: Sequence[PlacedPrompt], rows: Sequence[Row], pad_id: int) -> Layout:
-    """A sequence a row: the oracle of the tests, and for kernels without a mask."""
-    return _layout(prompts, rows, [[i] for i in range(len(rows))], pad_id)
-
-
-def packed_layout(prompts: Sequence[PlacedPrompt], rows: Sequence[Row], pad_id: int) -> Layout:
-    """A sequence a prompt, with all of its completions."""
-    members: dict[int, list[int]] = {}
-    for index, row in enumerate(rows):
-        members.setdefault(row.prompt, []).append(index)
-    return _layout(prompts, rows, list(members.values()), pad_id)
-
-
-def _layout(
-    prompts: Sequence[PlacedPrompt], rows: Sequence[Row], sequences: list[list[int]], pad_id: int
-) -> Layout:
-    device = prompts[0].ids.device
-    completions = [torch.tensor(row.completion_ids, device=device) for row in rows]
-    ids, positions, segments = [], [], []
-    row_sequence, final = [0] * len(rows), [0] * len(rows)
-    predicts: list[Tensor] = [torch.empty(0)] * len(rows)
-    for number, members in enumerate(sequences):
-        prompt = prompts[rows[members[0]].prompt]
-        parts, places = [prompt.ids], [prompt.positions]
-        owners = [torch.zeros_like(prompt.ids)]
-        end = prompt_length = len(prompt.ids)
-        for segment, index in enumerate(members, start=1):
-            completion = completions[index]
-            steps = torch.arange(len(completion), device=device)
-            parts.append(completion)
-            places.append((steps + prompt.following).expand(3, -1))
-            owners.append(torch.full_like(completion, segment))
-            row_sequence[index], final[index] = number, end + len(completion) - 1
-            # The first token is predicted by the prompt's last, the others by their predecessors.
-            predicts[index] = (steps + end - 1).where(steps > 0, prompt_length - 1)
-            end += len(completion)
-        ids.append(torch.cat(parts))
-        positions.append(torch.cat(places, dim=1).T)
-        segments.append(torch.cat(owners))
-    is_packed = any(len(members) > 1 for members in sequences)
-    padded = pad_sequence(segments, batch_first=True, padding_value=_PAD_SEGMENT)
-    lengths = torch.tensor([len(completion) for completion in completions], device=device)
+    """A sequence a row: the oracle of the tests and of the self-check."""
+    pieces = [_Pieces.of(prompts[row.prompt], [row]) for row in rows]
     return Layout(
-        ids=pad_sequence(ids, batch_first=True, padding_value=pad_id),
-        position_ids=pad_sequence(positions, batch_first=True).permute(2, 0, 1),
-        prompts=tuple(rows[members[0]].prompt for members in sequences),
-        attention_mask=_block_mask(padded) if is_packed else None,
-        row_sequence=torch.tensor(row_sequence, device=device),
-        predicts=pad_sequence(predicts, batch_first=True),
-        final=torch.tensor(final, device=device),
-        completion_ids=pad_sequence(completions, batch_first=True, padding_value=pad_id),
-        mask=torch.arange(int(lengths.max()), device=device) < lengths[:, None],
+        ids=pad_sequence([p.ids for p in pieces], batch_first=True, padding_value=pad_id),
+        position_ids=pad_sequence([p.positions.T for p in pieces], batch_first=True).permute(
+            2, 0, 1
+        ),
+        prompts=tuple(row.prompt for row in rows),
+        groups=None,
+        row_sequence=torch.arange(len(rows), device=pieces[0].ids.device),
+        predicts=pad_sequence([p.predicts[0] for p in pieces], batch_first=True),
+        final=torch.stack([p.final[0] for p in pieces]),
+        **_completions(rows, pieces[0].ids.device, pad_id),
     )
 
 
-def _block_mask(segments: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch 1 seq seq"]:
-    """Causal, and a key is in the prompt (segment 0) or in the query's own segment."""
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    keys, queries = segments[:, None, :], segments[:, :, None]
-    return (causal & ((keys == 0) | (keys == queries)))[:, None]
+def packed_layout(prompts: Sequence[PlacedPrompt], rows: Sequence[Row], pad_id: int) -> Layout:
+    """One flat sequence in which each prompt stands once, with all of its completions."""
+    members: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        members.setdefault(row.prompt, []).append(index)
+    pieces, groups, start = [], [], 0
+    predicts, final = [torch.empty(0)] * len(rows), [torch.empty(0)] * len(rows)
+    for prompt, indices in members.items():
+        piece = _Pieces.of(prompts[prompt], [rows[i] for i in indices])
+        for index, predicting, last in zip(indices, piece.predicts, piece.final, strict=True):
+            predicts[index], final[index] = predicting + start, last + start
+        lengths = tuple(len(rows[i].completion_ids) for i in indices)
+        groups.append(PrefixGroup(start, len(prompts[prompt].ids), lengths))
+        pieces.append(piece)
+        start = groups[-1].stop
+    device = pieces[0].ids.device
+    return Layout(
+        ids=torch.cat([piece.ids for piece in pieces])[None],
+        position_ids=torch.cat([piece.positions for piece in pieces], dim=1)[:, None],
+        prompts=tuple(members),
+        groups=tuple(groups),
+        row_sequence=torch.zeros(len(rows), dtype=torch.long, device=device),
+        predicts=pad_sequence(predicts, batch_first=True),
+        final=torch.stack(final),
+        **_completions(rows, device, pad_id),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """A prompt and completions behind it, with places counted from the prompt's first token."""
+
+    ids: Int[Tensor, " seq"]
+    positions: Int[Tensor, "3 seq"]
+    predicts: tuple[Int[Tensor, "_"], ...]
+    final: tuple[Int[Tensor, ""], ...]
+
+    @classmethod
+    def of(cls, prompt: PlacedPrompt, rows: Sequence[Row]) -> "_Pieces":
+        device = prompt.ids.device
+        ids, positions = [prompt.ids], [prompt.positions]
+        predicts, final = [], []
+        end = prompt_length = len(prompt.ids)
+        for row in rows:
+            completion = torch.tensor(row.completion_ids, device=device)
+            steps = torch.arange(len(completion), device=device)
+            ids.append(completion)
+            positions.append((steps + prompt.following).expand(3, -1))
+            # The first token is predicted by the prompt's last, the others by their predecessors.
+            predicts.append((steps + end - 1).where(steps > 0, prompt_length - 1))
+            end += len(completion)
+            final.append(torch.tensor(end - 1, device=device))
+        return cls(torch.cat(ids), torch.cat(positions, dim=1), tuple(predicts), tuple(final))
+
+
+def _completions(rows: Sequence[Row], device: torch.device, pad_id: int) -> dict[str, Tensor]:
+    ids = [torch.tensor(row.completion_ids, device=device) for row in rows]
+    lengths = torch.tensor([len(row.completion_ids) for row in rows], device=device)
+    return {
+        "completion_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
+        "mask": torch.arange(int(lengths.max()), device=device) < lengths[:, None],
+    }

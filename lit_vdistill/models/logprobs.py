@@ -1,9 +1,14 @@
-"""Log-probabilities of given tokens without the logits of a whole batch in memory."""
+"""What a language-model head says about given tokens, a chunk of positions at a time.
+
+Logits of all positions, `[batch, seq, vocab]`, never exist: a chunk's are made, read and dropped,
+and made again in the backward pass. Memory grows with the chunk, not with the number of positions.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -12,51 +17,138 @@ from lit_vdistill.models.forward import CompletionStates, completion_states, pad
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.prompt import EncodedPrompt
 
+CHUNK_SIZE = 1024
+"""Positions whose logits exist at the same time: 0.6 GiB in float32 at 152 k words."""
+
+_ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+"""Mean absolute difference of log-probabilities that the order of summation may make."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """A head's word on completion tokens, in float32, natural logarithms; 0 at padding."""
+
+    logprobs: Float[Tensor, "rows seq"]
+    """Log-probability of each token; has a gradient."""
+    entropies: Float[Tensor, "rows seq"]
+    """Entropy of the distribution it was drawn from; no gradient."""
+    mask: Bool[Tensor, "rows seq"]
+    """True where there is a completion token and not padding."""
+    top_ids: Int[Tensor, "rows seq top"] | None = None
+    """Ids of the highest logits, highest first, where they were asked for."""
+    top_logits: Float[Tensor, "rows seq top"] | None = None
+    """Their logits; no gradient."""
+    chosen_logits: Float[Tensor, "rows seq chosen"] | None = None
+    """Logits of the ids that were asked for; has a gradient."""
+
 
 def completion_logprobs(
     model: PreTrainedModel,
     prompts: Sequence[EncodedPrompt],
     rows: Sequence[Row],
-    chunk_size: int = 4096,
-) -> tuple[Float[Tensor, "rows seq"], Float[Tensor, "rows seq"], Bool[Tensor, "rows seq"]]:
-    """Natural log-probability and entropy of every completion token, in float32.
+    *,
+    top_k: int = 0,
+    chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
+    chunk_size: int = CHUNK_SIZE,
+) -> TokenScores:
+    """Log-probability and entropy of every completion token, and logits of a few others.
 
     Args:
         model: The language model with its head.
         prompts: The prompts, on the model's device.
         rows: Completions, each with the index of its prompt.
-        chunk_size: Token positions whose logits exist at the same time; the backward pass computes
-            them again.
-
-    Returns:
-        Log-probabilities (0 at padding), entropies (no gradient, 0 at padding), and the mask.
+        top_k: How many of the highest logits to return at each position.
+        chosen_ids: Ids whose logits to return at each position.
+        chunk_size: Token positions whose logits exist at the same time.
     """
     states = completion_states(model.model, prompts, rows, pad_token_id(model))
-    logprobs, entropies = head_logprobs(model.lm_head, states, chunk_size)
-    return logprobs, entropies, states.mask
+    return head_scores(
+        model.lm_head, states, top_k=top_k, chosen_ids=chosen_ids, chunk_size=chunk_size
+    )
 
 
-def head_logprobs(
-    head: nn.Module, states: CompletionStates, chunk_size: int
-) -> tuple[Float[Tensor, "rows seq"], Float[Tensor, "rows seq"]]:
-    """Apply a language-model head to completion states, chunk by chunk."""
-    hidden, targets = states.hidden[states.mask], states.ids[states.mask]
-    parts = [
-        checkpoint(_chunk_logprobs, head, hidden_part, target_part, use_reentrant=False)
-        for hidden_part, target_part in zip(
-            hidden.split(chunk_size), targets.split(chunk_size), strict=True
-        )
+def head_scores(
+    head: nn.Module,
+    states: CompletionStates,
+    *,
+    top_k: int = 0,
+    chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
+    chunk_size: int = CHUNK_SIZE,
+) -> TokenScores:
+    """Apply a language-model head to completion states; see `completion_logprobs`."""
+    mask = states.mask
+    if chosen_ids is None:
+        chosen_ids = states.ids.new_empty(*mask.shape, 0)
+    inputs = (states.hidden[mask], states.ids[mask], chosen_ids[mask])
+    chunks = [
+        checkpoint(_chunk_scores, head, *chunk, top_k, use_reentrant=False)
+        for chunk in zip(*(tensor.split(chunk_size) for tensor in inputs), strict=True)
     ]
-    logprobs = hidden.new_zeros(states.mask.shape, dtype=torch.float32)
-    entropies = torch.zeros_like(logprobs)
-    logprobs = logprobs.masked_scatter(states.mask, torch.cat([part[0] for part in parts]))
-    entropies = entropies.masked_scatter(states.mask, torch.cat([part[1] for part in parts]))
-    return logprobs, entropies
+    logprobs, entropies, top_ids, top_logits, chosen = (
+        _spread(torch.cat(parts), mask) for parts in zip(*chunks, strict=True)
+    )
+    return TokenScores(
+        logprobs,
+        entropies,
+        mask,
+        top_ids if top_k else None,
+        top_logits if top_k else None,
+        chosen if chosen_ids.shape[-1] else None,
+    )
 
 
-def _chunk_logprobs(head: nn.Module, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    log_softmax = head(hidden).float().log_softmax(dim=-1)
-    chosen = log_softmax.gather(-1, targets[:, None])[:, 0]
+def _chunk_scores(
+    head: nn.Module,
+    hidden: Float[Tensor, "chunk hidden"],
+    targets: Int[Tensor, " chunk"],
+    chosen_ids: Int[Tensor, "chunk chosen"],
+    top_k: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    logits = head(hidden).float()
+    total = logits.logsumexp(dim=-1)
+    picked = logits.gather(-1, torch.cat([targets[:, None], chosen_ids], dim=1))
     with torch.no_grad():
-        entropy = -(log_softmax.exp() * log_softmax).sum(dim=-1)
-    return chosen, entropy
+        probabilities = (logits - total[:, None]).exp_()
+        entropy = total - (probabilities * logits).sum(dim=-1)
+        top = logits.topk(top_k, dim=-1)
+    return picked[:, 0] - total, entropy, top.indices, top.values, picked[:, 1:]
+
+
+def _spread(values: Tensor, mask: Bool[Tensor, "rows seq"]) -> Tensor:
+    """Values of tokens in their places, 0 at padding."""
+    spread = values.new_zeros(*mask.shape, *values.shape[1:])
+    return spread.masked_scatter(mask.view(*mask.shape, *[1] * (values.ndim - 1)), values)
+
+
+def verify_shared_prefix(
+    model: PreTrainedModel, prompts: Sequence[EncodedPrompt], rows: Sequence[Row]
+) -> float:
+    """Compare completions behind one copy of their prompt with a sequence a completion.
+
+    Returns:
+        The mean absolute difference of log-probabilities.
+
+    Raises:
+        RuntimeError: When it is beyond what rounding explains; the network then cannot share
+            prompts, e.g. because its attention layers do not pass their arguments on.
+    """
+    backbone = model.model
+    mode = backbone.shared_prefix
+    try:
+        with torch.no_grad():
+            backbone.shared_prefix = "always"
+            shared = completion_states(backbone, prompts, rows, pad_token_id(model))
+            backbone.shared_prefix = "never"
+            dense = completion_states(backbone, prompts, rows, pad_token_id(model))
+            ours, theirs = (head_scores(model.lm_head, states) for states in (shared, dense))
+    finally:
+        backbone.shared_prefix = mode
+    gap = (ours.logprobs - theirs.logprobs)[ours.mask].abs().mean().item()
+    limit = _ROUNDING.get(dense.hidden.dtype, _ROUNDING[torch.bfloat16])
+    if not gap <= limit:
+        raise RuntimeError(
+            f"sharing prompts changes this network's log-probabilities by {gap:.2g} on average, "
+            f"where rounding explains {limit:.0e} (sample {prompts[rows[0].prompt].sample_id}); "
+            "train it with policy.shared_prefix 'never'"
+        )
+    return gap

@@ -22,6 +22,16 @@ class Medium:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptFeatures:
+    """What a vision tower has made of a prompt's media."""
+
+    pooled: tuple[Float[Tensor, "_ hidden"], ...]
+    """Features of each medium, a row a placeholder."""
+    deepstack: tuple[tuple[Float[Tensor, "_ hidden"], ...], ...]
+    """The same from earlier layers, by level; empty for Qwen2.5-VL."""
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedPrompt:
     """One prompt, tokenised, with its pixels."""
 
@@ -35,6 +45,8 @@ class EncodedPrompt:
     kind: Literal["video", "image", "text"] = "text"
     second_per_grid: float | None = None
     """Seconds between two temporal patches; Qwen2.5-VL counts its positions in them."""
+    features: PromptFeatures | None = None
+    """Of the tower that is to read the prompt, once it has; it then does not look again."""
 
     def to(self, device: torch.device | str) -> "EncodedPrompt":
         """The same prompt on a device."""

@@ -7,7 +7,10 @@ from typing import Literal
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from lit_vdistill.models.forward import SharedPrefix
+from lit_vdistill.models.shared_prefix import AttentionKernel, enable_plans
 from lit_vdistill.models.tiny import build_tiny_model, build_tiny_processor
+from lit_vdistill.models.vision import speed_up_vision
 
 _TINY = "tiny/"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -20,8 +23,14 @@ class VLMConfig:
 
     path: str
     """`tiny/qwen3-vl` or `tiny/qwen2.5-vl` (offline, random weights), a folder, or a hub id."""
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention kernel, passed to transformers; `flash_attention_2` needs the `gpu` extra."""
+    attn_implementation: AttentionKernel = "sdpa"
+    """Attention kernel: `sdpa` anywhere; `flex_attention` or `flash_attention_2` (extra `gpu`) on
+    GPU, where they spare copies of the prompt's keys."""
+    shared_prefix: SharedPrefix = "auto"
+    """Run a prompt once for all of its completions: `auto` where it has several, `always`, or
+    `never` (a sequence a completion)."""
+    verify_shared_prefix: Literal["first_batch", "never"] = "first_batch"
+    """Compare both on the first prompt that is trained on, and stop where they differ."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights. For mixed precision keep float32 and set `trainer.precision`."""
     freeze_vision: bool = False
@@ -55,13 +64,12 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
     if config.path.startswith(_TINY):
         model = build_tiny_model(config.path.removeprefix(_TINY))
         torch.nn.Module.to(model, dtype=_DTYPES[config.dtype])
-        model.set_attn_implementation(config.attn_implementation)
     else:
         _check_local(config.path)
         model = AutoModelForImageTextToText.from_pretrained(
             config.path,
             dtype=_DTYPES[config.dtype],
-            attn_implementation=config.attn_implementation,
+            attn_implementation=_stock_kernel(config.attn_implementation),
             use_safetensors=True,
         )
     if model.config.model_type not in _FAMILIES:
@@ -69,6 +77,10 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
             f"model path '{config.path}' holds a '{model.config.model_type}', expected one of "
             f"{_FAMILIES}: M-RoPE positions and vision features are read the way these have them"
         )
+    model.set_attn_implementation(_stock_kernel(config.attn_implementation))
+    enable_plans(model, config.attn_implementation)
+    speed_up_vision(model)
+    model.model.shared_prefix = config.shared_prefix
     model.model.visual.requires_grad_(not config.freeze_vision)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -78,6 +90,11 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
 def is_zero3_sharded(model: torch.nn.Module) -> bool:
     """Whether DeepSpeed ZeRO-3 has sharded the weights."""
     return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+def _stock_kernel(kernel: AttentionKernel) -> str:
+    """What transformers is asked for: it refuses FlexAttention for Qwen-VL."""
+    return "sdpa" if kernel == "flex_attention" else kernel
 
 
 def _check_local(path: str) -> None:

@@ -1,28 +1,33 @@
-"""Sampling with the training network itself, through transformers and its cache.
+"""Sampling with the training network itself, in its process and with its present weights.
 
-The vision tower and the prompt run once a prompt; the cache then fans out to the completions.
+The vision tower and the prompt run once a prompt; all of its rollouts decode behind that one copy
+(`rollouts/shared_cache.py`).
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models.forward import encode_vision, rope_positions, vision_inputs
 from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.models.shared_prefix import AttentionPlan, kernel_of
 from lit_vdistill.models.vlm import is_zero3_sharded
 from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms
+from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
 from lit_vdistill.types import Rollout
 
 _NEVER_SAMPLED = (
     "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
 )  # fmt: skip
 _COMPACT_BELOW = 0.75
-"""Finished rows leave the batch once the running share has fallen to this; copying a cache costs
-about as much as one decoding step."""
+"""Finished rows leave the batch once the running share has fallen to this; leaving copies what the
+others have sampled."""
 
 
 @dataclass(slots=True)
@@ -38,7 +43,7 @@ class HFRolloutEngine:
     """Samples from a transformers model in this process; satisfies `RolloutEngine`."""
 
     def __init__(
-        self, model: PreTrainedModel, processor: ProcessorMixin, max_rows: int = 128
+        self, model: PreTrainedModel, processor: ProcessorMixin, max_rows: int = 256
     ) -> None:
         """Keep the policy itself, so that rollouts always come from its current weights.
 
@@ -46,7 +51,11 @@ class HFRolloutEngine:
             model: The policy.
             processor: Its processor.
             max_rows: Completions decoded together; bounds the cache's memory.
+
+        Raises:
+            ValueError: For a model whose attention takes no plan; see `enable_plans`.
         """
+        kernel_of(model)
         self.model = model
         self.tokenizer = processor.tokenizer
         self.max_rows = max_rows
@@ -83,76 +92,62 @@ class HFRolloutEngine:
         )
         rows = len(prompts) * num_rollouts
         running = _Running([[] for _ in range(rows)], [[] for _ in range(rows)], [False] * rows)
-        logits, cache, attention, positions = self._prefill(prompts)
+        prompt_cache = PromptCache([len(prompt.input_ids) for prompt in prompts])
+        logits, positions = self._prefill(prompts, prompt_cache)
+        cache = RolloutCache(prompt_cache, num_rollouts, limit)
         device = logits.device
-        cache.batch_repeat_interleave(num_rollouts)
         logits = logits.repeat_interleave(num_rollouts, dim=0)
-        attention = attention.repeat_interleave(num_rollouts, dim=0)
         positions = positions.repeat_interleave(num_rollouts)
         alive = torch.arange(rows)
+        is_sharded = is_zero3_sharded(self.model)
         for step in range(limit):
             chosen, logprobs = self._sample(logits, uniforms[alive, step].to(device), sampling)
             self._record(running, alive.tolist(), chosen.tolist(), logprobs.tolist())
             keep = [i for i, row in enumerate(alive.tolist()) if not running.is_finished[row]]
-            if self._is_over(not keep) or step + 1 == limit:
+            if self._is_over(not keep, is_sharded) or step + 1 == limit:
                 break
             if 0 < len(keep) <= _COMPACT_BELOW * len(alive):
                 index = torch.tensor(keep)
                 alive, on_device = alive[index], index.to(device)
-                cache.batch_select_indices(on_device)
-                chosen, attention = chosen[on_device], attention[on_device]
-                positions = positions[on_device]
-            attention = torch.cat([attention, attention.new_ones(len(alive), 1)], dim=1)
-            logits = self._decode(chosen, positions + step, attention, cache)
+                cache.select(on_device)
+                chosen, positions = chosen[on_device], positions[on_device]
+            cache.advance()
+            logits = self._decode(chosen, positions + step, cache)
         return self._collect(prompts, num_rollouts, running, sampling)
 
     def _prefill(
-        self, prompts: Sequence[EncodedPrompt]
-    ) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
-        """Last logits, cache, attention mask and next position of every prompt, left-padded."""
+        self, prompts: Sequence[EncodedPrompt], cache: PromptCache
+    ) -> tuple[Float[Tensor, "prompts vocab"], Int[Tensor, " prompts"]]:
+        """Logits after every prompt and the position of what follows it; fills the cache."""
         backbone = self.model.model
-        length = max(len(prompt.input_ids) for prompt in prompts)
-        device = prompts[0].input_ids.device
-        ids = torch.zeros(len(prompts), length, dtype=torch.long, device=device)
-        attention = torch.zeros_like(ids)
-        positions = torch.zeros(3, len(prompts), length, dtype=torch.long, device=device)
-        following = []
-        for i, prompt in enumerate(prompts):
-            own, next_position = rope_positions(backbone, prompt)
-            ids[i, -len(prompt.input_ids) :] = prompt.input_ids
-            attention[i, -len(prompt.input_ids) :] = 1
-            positions[:, i, -len(prompt.input_ids) :] = own
-            following.append(next_position)
-        cache = DynamicCache(config=self.model.config.get_text_config())
-        output = backbone(
-            input_ids=ids,
-            attention_mask=attention,
-            position_ids=positions,
-            mm_encoder_outputs=vision_inputs(encode_vision(backbone, prompts), range(len(prompts))),
-            past_key_values=cache,
-            use_cache=True,
+        placed = [rope_positions(backbone, prompt) for prompt in prompts]
+        hidden = self._hidden(
+            torch.cat([prompt.input_ids for prompt in prompts])[None],
+            torch.cat([positions for positions, _ in placed], dim=1)[:, None],
+            cache,
+            mm_encoder_outputs=vision_inputs(encode_vision(backbone, prompts)),
         )
-        logits = self.model.lm_head(output.last_hidden_state[:, -1])
-        return logits, cache, attention, torch.tensor(following, device=device)
+        ends = torch.tensor(cache.lengths, device=hidden.device).cumsum(0) - 1
+        following = torch.tensor([place for _, place in placed], device=hidden.device)
+        return self.model.lm_head(hidden[0, ends]), following
 
     def _decode(
-        self, ids: Tensor, positions: Tensor, attention: Tensor, cache: DynamicCache
-    ) -> Tensor:
-        output = self.model.model(
-            input_ids=ids[:, None],
-            attention_mask=attention,
-            position_ids=positions.expand(3, -1)[..., None],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        return self.model.lm_head(output.last_hidden_state[:, -1])
+        self, ids: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], cache: RolloutCache
+    ) -> Float[Tensor, "rows vocab"]:
+        hidden = self._hidden(ids[:, None], positions.expand(3, -1)[..., None], cache)
+        return self.model.lm_head(hidden[:, -1])
 
-    def _is_over(self, is_done: bool) -> bool:
+    def _hidden(self, ids: Tensor, positions: Tensor, plan: AttentionPlan, **vision: Any) -> Tensor:
+        return self.model.model(
+            input_ids=ids, position_ids=positions, attention_plan=plan, use_cache=False, **vision
+        ).last_hidden_state
+
+    def _is_over(self, is_done: bool, is_sharded: bool) -> bool:
         """Whether decoding ends, here or, with sharded weights, everywhere.
 
         All processes gather sharded weights together: one that has finished goes on in step.
         """
-        if not is_zero3_sharded(self.model):
+        if not is_sharded:
             return is_done
         done = torch.tensor(int(is_done), device=self.model.device)
         torch.distributed.all_reduce(done, torch.distributed.ReduceOp.MIN)
@@ -208,20 +203,20 @@ class HFRolloutEngine:
 
 
 def _inverse_cdf(logits: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
-    """Sample by inverting the cumulative distribution, most probable token first.
+    """Sample by inverting the cumulative distribution in the order of the vocabulary.
 
     One uniform number decides a token, so a row draws the same whatever stands beside it.
     """
-    probabilities, order = (
-        logits.double().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
-    )
-    reached = probabilities.cumsum(dim=-1)
+    probabilities = logits.double().softmax(dim=-1)
     if top_p < 1:
-        probabilities = probabilities.masked_fill(reached - probabilities >= top_p, 0.0)
-        reached = probabilities.cumsum(dim=-1)
-    points = uniforms[:, None] * reached[:, -1:]
-    place = (reached <= points).sum(dim=-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
-    return order.gather(-1, place)[:, 0]
+        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        is_beyond = ordered.cumsum(dim=-1) - ordered >= top_p
+        probabilities = probabilities.masked_fill(is_beyond.scatter(-1, order, is_beyond), 0.0)
+    reached = probabilities.cumsum(dim=-1)
+    total = reached[:, -1:]
+    points = (uniforms[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
+    # The first token whose reach is beyond the point: one of probability 0 never is.
+    return torch.searchsorted(reached, points, right=True)[:, 0]
 
 
 @contextmanager

@@ -11,8 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.layout import Row
-from lit_vdistill.models.logprobs import completion_logprobs
+from lit_vdistill.models.logprobs import completion_logprobs, verify_shared_prefix
+from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.vlm import VLMConfig, is_zero3_sharded, load_model
 from lit_vdistill.objectives.advantages import AdvantageMethod, group_advantages, has_signal
 from lit_vdistill.objectives.kl import KLEstimator, kl_estimate
@@ -85,6 +87,7 @@ class StepRecord:
 class OnPolicyModule(VLMStage):
     """Policy gradient on fresh rollouts; as it stands, GRPO on rule rewards.
 
+    0. Look at every video, once for rollouts and policy (`look`).
     1. Sample N rollouts of every prompt from the current policy (`sample`).
     2. Score them by rules, and by whatever a stage adds (`score_groups`).
     3. Compare each with its siblings (`group_advantages`).
@@ -116,6 +119,7 @@ class OnPolicyModule(VLMStage):
         super().__init__(policy, rewards, sampling=sampling, validation=validation, optim=optim)
         self.loss_config = loss
         self.ref: PreTrainedModel | None = None
+        self._is_verified = False
         self.last_step: StepRecord | None = None
         """The step just taken, for callbacks that show it."""
 
@@ -137,9 +141,13 @@ class OnPolicyModule(VLMStage):
         return deepcopy(self.policy)
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
-        """One pass through the six lines above."""
+        """One pass through the seven lines above."""
         started = time.perf_counter()
-        sampled = self.sample(batch)
+        prompts = self.look(batch)
+        if self.policy_config.freeze_vision:
+            batch = batch.with_prompts(prompts)  # one tower in all networks
+        sampled = self.sample(batch, prompts)
+        self._verify_once(sampled, prompts)
         generated = time.perf_counter()
         scores = self.score_groups(sampled)
         advantages = group_advantages(scores.rewards, self.loss_config.advantage)
@@ -147,7 +155,7 @@ class OnPolicyModule(VLMStage):
         if self.is_policy_at_rest:
             loss, metrics = self.touch_policy(sampled), {}
         else:
-            loss, metrics = self.policy_loss(sampled, advantages)
+            loss, metrics = self.policy_loss(sampled, prompts, advantages)
         if scores.auxiliary_loss is not None:
             loss = loss + scores.auxiliary_loss
         times = {"time/generate_s": generated - started, "time/score_s": scored - generated}
@@ -155,13 +163,27 @@ class OnPolicyModule(VLMStage):
         self.last_step = StepRecord(self.global_step, sampled, scores, advantages)
         return self.scale_for_accumulation(loss)
 
-    def sample(self, batch: PromptBatch) -> SampledStep:
+    def look(self, batch: PromptBatch) -> tuple[EncodedPrompt, ...]:
+        """The prompts with the features of the policy's tower, with their graph if it is trained.
+
+        A policy at rest needs none.
+        """
+        assert self.policy is not None
+        needs_graph = torch.is_grad_enabled() and not self.is_policy_at_rest
+        with torch.set_grad_enabled(needs_graph):
+            return encode_vision(self.policy.model, batch.prompts)
+
+    def sample(self, batch: PromptBatch, prompts: Sequence[EncodedPrompt]) -> SampledStep:
         """N rollouts a prompt and their rule rewards.
 
         What is drawn depends on seed, step, sample and index alone: a resumed run draws it too.
+
+        Args:
+            batch: The step's items.
+            prompts: Their prompts as the policy has looked at them.
         """
         drawn = self.engine.generate(
-            batch.prompts, self.loss_config.group_size, self.sampling, seed=self.step_seed()
+            prompts, self.loss_config.group_size, self.sampling, seed=self.step_seed()
         )
         groups = tuple(
             RolloutGroup(item.sample, rollouts)
@@ -172,6 +194,20 @@ class OnPolicyModule(VLMStage):
             for group in groups
         )
         return SampledStep(batch, groups, breakdowns)
+
+    def _verify_once(self, sampled: SampledStep, prompts: Sequence[EncodedPrompt]) -> None:
+        """Before anything is learnt: sharing the prompt must change nothing on real data."""
+        config = self.policy_config
+        if self._is_verified or config.verify_shared_prefix == "never":
+            return
+        self._is_verified = True
+        if config.shared_prefix == "never":
+            return
+        assert self.policy is not None
+        chosen = next((i for i, prompt in enumerate(prompts) if prompt.features is not None), 0)
+        rows = [Row(chosen, r.completion_ids) for r in sampled.groups[chosen].rollouts[:2]]
+        gap = verify_shared_prefix(self.policy, prompts, rows)
+        self.log("verify/shared_prefix_gap", gap, batch_size=1, sync_dist=True)
 
     def step_seed(self) -> int:
         """Seed of this optimizer step's draws."""
@@ -213,21 +249,32 @@ class OnPolicyModule(VLMStage):
         """
         assert self.policy is not None
         rows = [Row(0, sampled.groups[0].rollouts[0].completion_ids)]
-        logprobs, _, _ = completion_logprobs(self.policy, sampled.batch.prompts[:1], rows)
-        return logprobs.sum() * 0.0
+        return (
+            completion_logprobs(self.policy, sampled.batch.prompts[:1], rows).logprobs.sum() * 0.0
+        )
 
     def policy_loss(
-        self, sampled: SampledStep, advantages: Float[Tensor, "batch group"]
+        self,
+        sampled: SampledStep,
+        prompts: Sequence[EncodedPrompt],
+        advantages: Float[Tensor, "batch group"],
     ) -> tuple[Tensor, dict[str, float]]:
-        """Clipped surrogate plus γ times KL to the reference (R-MSD Eq. 8)."""
+        """Clipped surrogate plus γ times KL to the reference (R-MSD Eq. 8).
+
+        Args:
+            sampled: The rollouts.
+            prompts: Their prompts as the policy has looked at them.
+            advantages: One a rollout.
+        """
         assert self.policy is not None
-        config, prompts = self.loss_config, sampled.batch.prompts
+        config = self.loss_config
         rows = [
             Row(i, rollout.completion_ids)
             for i, group in enumerate(sampled.groups)
             for rollout in group.rollouts
         ]
-        logprobs, entropies, mask = completion_logprobs(self.policy, prompts, rows)
+        scores = completion_logprobs(self.policy, prompts, rows)
+        logprobs, mask = scores.logprobs, scores.mask
         flat = advantages.flatten()
         token_advantages = flat[:, None] * self.token_credit(sampled, flat, mask)
         per_token = clipped_surrogate(
@@ -238,7 +285,7 @@ class OnPolicyModule(VLMStage):
             clip_high=config.clip_high,
         )
         loss = masked_average(per_token, mask, config.reduction)
-        metrics = {"policy/entropy": masked_average(entropies, mask, "token_mean").item()}
+        metrics = {"policy/entropy": masked_average(scores.entropies, mask, "token_mean").item()}
         recorded = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(r.rollout_logprobs, device=self.device) for r in sampled.rollouts],
             batch_first=True,
@@ -247,8 +294,8 @@ class OnPolicyModule(VLMStage):
         metrics["rollout/logprob_gap"] = masked_average(gap, mask, "token_mean").item()
         if self.ref is not None:
             with torch.no_grad():
-                ref_logprobs, _, _ = completion_logprobs(self.ref, prompts, rows)
-            kl = kl_estimate(logprobs, ref_logprobs, config.kl_estimator)
+                ref = completion_logprobs(self.ref, sampled.batch.prompts, rows)
+            kl = kl_estimate(logprobs, ref.logprobs, config.kl_estimator)
             kl_loss = masked_average(kl, mask, config.reduction)
             loss = loss + config.kl_coef * kl_loss
             metrics["kl/ref"] = kl_loss.item()

@@ -45,8 +45,8 @@ class SFTModule(VLMStage):
             Row(i, response_ids(self.processor, scored.response.text))
             for i, scored in enumerate(chosen)
         ]
-        logprobs, _, mask = completion_logprobs(self.policy, batch.prompts, rows)
-        loss = -masked_average(logprobs, mask, "token_mean")
+        scores = completion_logprobs(self.policy, batch.prompts, rows)
+        loss = -masked_average(scores.logprobs, scores.mask, "token_mean")
         size = len(batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size, sync_dist=True)
         quality = sum(scored.quality for scored in chosen) / size

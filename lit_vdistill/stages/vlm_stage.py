@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 from lit_vdistill.objectives.schedules import Decay, learning_rate_factor
 from lit_vdistill.rewards import Reward
@@ -108,6 +109,8 @@ class VLMStage(LightningModule, ABC):
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """Answer held-out prompts once greedily and k times by sampling."""
+        assert self.policy is not None
+        batch = batch.with_prompts(encode_vision(self.policy.model, batch.prompts))
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0)
         answers = self.engine.generate(batch.prompts, 1, greedy, seed=self.seed)
         sampled: list[tuple[Rollout, ...]] = [()] * len(batch)

@@ -3,9 +3,8 @@ import copy
 import pytest
 import torch
 
-from lit_vdistill.models import forward
 from lit_vdistill.models.discriminator import Discriminator
-from lit_vdistill.models.layout import Row, dense_layout
+from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
 
 FAMILIES = ["qwen3-vl", "qwen2.5-vl"]
@@ -49,13 +48,14 @@ def test_logprobs_equal_the_models_own(family, prompts):
     model, _ = family
     rows = [Row(p, ids) for p in range(4) for ids in COMPLETIONS]
     with torch.no_grad():
-        logprobs, entropies, mask = completion_logprobs(model, prompts, rows, chunk_size=7)
+        scores = completion_logprobs(model, prompts, rows, chunk_size=7)
+        mask = scores.mask
         assert mask.sum(dim=1).tolist() == [len(row.completion_ids) for row in rows]
-        for row, ours in zip(rows, logprobs, strict=True):
+        for row, ours in zip(rows, scores.logprobs, strict=True):
             stock = stock_logprobs(model, prompts[row.prompt], row.completion_ids)
             torch.testing.assert_close(ours[: len(stock)], stock, atol=1e-5, rtol=0)
             assert (ours[len(stock) :] == 0).all()
-    assert (entropies[mask] > 0).all()
+    assert (scores.entropies[mask] > 0).all()
 
 
 def test_packed_and_dense_have_equal_gradients(family, prompts, monkeypatch):
@@ -65,12 +65,12 @@ def test_packed_and_dense_have_equal_gradients(family, prompts, monkeypatch):
 
     def gradients():
         model.zero_grad()
-        logprobs, _, mask = completion_logprobs(model, prompts, rows)
-        (logprobs * weights * mask).sum().backward()
+        logprobs = completion_logprobs(model, prompts, rows).logprobs
+        (logprobs * weights).sum().backward()
         return logprobs.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}
 
     packed, packed_gradients = gradients()
-    monkeypatch.setattr(forward, "packed_layout", dense_layout)
+    monkeypatch.setattr(model.model, "shared_prefix", "never")
     dense, dense_gradients = gradients()
     torch.testing.assert_close(packed, dense, atol=1e-5, rtol=0)
     for name, gradient in dense_gradients.items():
@@ -81,9 +81,9 @@ def test_packed_and_dense_have_equal_gradients(family, prompts, monkeypatch):
 def test_rows_do_not_see_each_other(family, prompts):
     model, _ = family
     with torch.no_grad():
-        alone, _, _ = completion_logprobs(model, prompts[:1], [Row(0, COMPLETIONS[0])])
+        alone = completion_logprobs(model, prompts[:1], [Row(0, COMPLETIONS[0])]).logprobs
         rows = [Row(0, COMPLETIONS[3]), Row(0, COMPLETIONS[0]), Row(0, COMPLETIONS[2])]
-        together, _, _ = completion_logprobs(model, prompts[:1], rows)
+        together = completion_logprobs(model, prompts[:1], rows).logprobs
     torch.testing.assert_close(together[1, :4], alone[0], atol=1e-5, rtol=0)
 
 
@@ -94,7 +94,7 @@ def test_gradient_checkpointing_changes_nothing(family, prompts):
 
     def gradient():
         model.zero_grad()
-        completion_logprobs(model, prompts, rows)[0].sum().backward()
+        completion_logprobs(model, prompts, rows).logprobs.sum().backward()
         return model.model.visual.patch_embed.proj.weight.grad.clone()
 
     plain = gradient()
@@ -105,7 +105,7 @@ def test_gradient_checkpointing_changes_nothing(family, prompts):
 def test_text_only_batches_touch_the_vision_tower(family, prompts):
     model, _ = family
     model.zero_grad(set_to_none=True)
-    logprobs, _, _ = completion_logprobs(model, [prompts[1]], [Row(0, COMPLETIONS[0])])
+    logprobs = completion_logprobs(model, [prompts[1]], [Row(0, COMPLETIONS[0])]).logprobs
     with torch.no_grad():
         stock = stock_logprobs(model, prompts[1], COMPLETIONS[0])
     torch.testing.assert_close(logprobs[0].detach(), stock, atol=1e-5, rtol=0)
@@ -118,7 +118,7 @@ def test_a_frozen_tower_is_left_alone(family, prompts):
     model, _ = family
     model = copy.deepcopy(model)
     model.model.visual.requires_grad_(False)
-    completion_logprobs(model, prompts, [Row(0, (305, 306))])[0].sum().backward()
+    completion_logprobs(model, prompts, [Row(0, (305, 306))]).logprobs.sum().backward()
     assert all(p.grad is None for p in model.model.visual.parameters())
 
 

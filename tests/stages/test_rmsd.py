@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,10 +19,10 @@ REWARDS = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
 POLICY = VLMConfig("tiny/qwen3-vl")
 
 
-def rmsd(matching=MatchingConfig(), group_size=2, **disc):
+def rmsd(matching=MatchingConfig(), group_size=2, policy=POLICY, **disc):
     torch.manual_seed(0)
     return RMSDModule(
-        POLICY,
+        policy,
         REWARDS,
         disc=DiscriminatorConfig(**({"warmup_max_steps": 0} | disc)),
         matching=matching,
@@ -178,7 +179,7 @@ def test_policy_and_discriminator_get_no_gradient_from_each_other(batch_of, roll
     assert all(p.grad is None for p in stage.policy.parameters())
     assert all(p.grad is not None for p in stage.discriminator.parameters())
     stage.zero_grad()
-    loss, _ = stage.policy_loss(sampled, torch.tensor([[1.0, -1.0]]))
+    loss, _ = stage.policy_loss(sampled, sampled.batch.prompts, torch.tensor([[1.0, -1.0]]))
     loss.backward()
     assert all(p.grad is not None for p in stage.policy.parameters())
     assert all(p.grad is None for p in [*stage.discriminator.parameters(), *stage.ref.parameters()])
@@ -194,19 +195,21 @@ def test_policy_gradient_raises_what_was_better_than_its_siblings(batch_of, roll
 
     def gap():
         with torch.no_grad():
-            logprobs, _, _ = completion_logprobs(stage.policy, sampled.batch.prompts, rows)
+            logprobs = completion_logprobs(stage.policy, sampled.batch.prompts, rows).logprobs
         return (logprobs[0].sum() - logprobs[1].sum()).item()
 
     before = gap()
     optimizer = torch.optim.SGD(stage.policy.parameters(), lr=0.1)
-    stage.policy_loss(sampled, torch.tensor([[1.0, -1.0]]))[0].backward()
+    stage.policy_loss(sampled, sampled.batch.prompts, torch.tensor([[1.0, -1.0]]))[0].backward()
     optimizer.step()
     assert gap() > before
 
 
 def test_kl_starts_at_zero_and_ref_stays(batch_of, prepare):
     stage = prepare(rmsd())
-    _, metrics = stage.policy_loss(stage.sample(batch_of(["B"])), torch.zeros(1, 2))
+    batch = batch_of(["B"])
+    sampled = stage.sample(batch, batch.prompts)
+    _, metrics = stage.policy_loss(sampled, batch.prompts, torch.zeros(1, 2))
     assert metrics["kl/ref"] == pytest.approx(0.0, abs=1e-6)
     assert metrics["rollout/logprob_gap"] < 1e-4
     assert not any(p.requires_grad for p in stage.ref.parameters())
@@ -244,3 +247,38 @@ def test_health_is_reported(batch_of, rollouts_of, prepare):
     for key in ("accuracy", "margin", "corr_length", "corr_quality", "reward_share", "loss"):
         assert math.isfinite(metrics[f"disc/{key}"])
     assert 0.0 < metrics["disc/reward_share"] < 1.0
+
+
+@pytest.mark.parametrize(("freeze_vision", "looks"), [(True, 1), (False, 3)])
+def test_every_video_is_encoded_once_a_network_and_step(
+    batch_of, prepare, monkeypatch, freeze_vision, looks
+):
+    """Once in all with a frozen tower, which policy, reference and discriminator have in common."""
+    stage = wake(prepare(rmsd(policy=replace(POLICY, freeze_vision=freeze_vision))))
+    tower = type(stage.policy.model.visual)
+    calls = []
+    stock = tower.forward
+    monkeypatch.setattr(tower, "forward", lambda *a, **k: calls.append(1) or stock(*a, **k))
+    stage.training_step(batch_of(["B"], ["A"]), 0).backward()
+    assert len(calls) == looks
+
+
+def test_a_network_that_cannot_share_prompts_stops_the_first_step(batch_of, prepare, monkeypatch):
+    stage = prepare(rmsd())
+    layer = type(stage.policy.model.language_model.layers[0])
+    stock = layer.forward
+
+    def forgetful(self, *args, attention_plan=None, **kwargs):
+        return stock(self, *args, **kwargs)
+
+    batch = batch_of(["B"])
+    sampled = stage.sample(batch, batch.prompts)
+    monkeypatch.setattr(stage, "sample", lambda *_: sampled)
+    monkeypatch.setattr(layer, "forward", forgetful)
+    with pytest.raises(
+        RuntimeError, match=r"sharing prompts changes.*policy\.shared_prefix 'never'"
+    ):
+        stage.training_step(batch, 0)
+    never = prepare(rmsd(policy=replace(POLICY, shared_prefix="never")))
+    monkeypatch.setattr(never, "sample", lambda *_: sampled)
+    never.training_step(batch, 0)

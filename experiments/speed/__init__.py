@@ -1,0 +1,1 @@
+"""How fast shared prompts are, measured against the plain way and against TRL."""

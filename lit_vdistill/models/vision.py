@@ -1,0 +1,74 @@
+"""The vision tower's two slow spots, computed otherwise with the same result.
+
+Its patch embedding is a convolution whose windows do not overlap: a matrix product, for which
+convolution kernels are slow (most of a small tower's backward pass on CPU). And SDPA is called by
+transformers once a frame, where frames of one size can be one batch.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+_BATCHED = "batched_frames_called_as_flash"
+"""Transformers hands all frames over in one call to names that contain `flash`."""
+
+
+def speed_up_vision(model: PreTrainedModel) -> None:
+    """Replace both, in place; names, shapes and values of the weights stay."""
+    embed = model.model.visual.patch_embed
+    embed.proj = _PatchProjection.of(embed.proj)
+    if model.config.vision_config._attn_implementation == "sdpa":
+        model.set_attn_implementation({"vision_config": _BATCHED})
+
+
+class _PatchProjection(nn.Conv3d):
+    """A convolution over exactly one window a patch, as a matrix product."""
+
+    @classmethod
+    def of(cls, convolution: nn.Conv3d) -> "_PatchProjection":
+        time, height, width = convolution.kernel_size
+        shape = (time, height, width)
+        projection = cls(
+            convolution.in_channels, convolution.out_channels, shape, shape,
+            bias=convolution.bias is not None, device="meta",
+        )  # fmt: skip
+        projection.weight, projection.bias = convolution.weight, convolution.bias
+        return projection
+
+    def forward(self, input: Float[Tensor, "patches colours t y x"]) -> Tensor:
+        weight = self.weight.flatten(1)
+        return linear(input.flatten(1), weight, self.bias)[..., None, None, None]
+
+
+def _batched_frames(
+    module: nn.Module,
+    query: Float[Tensor, "1 heads seq dim"],
+    key: Float[Tensor, "1 heads seq dim"],
+    value: Float[Tensor, "1 heads seq dim"],
+    attention_mask: None,
+    *,
+    scaling: float,
+    cu_seq_lens_q: Tensor,
+    **others: Any,
+) -> tuple[Float[Tensor, "1 seq heads dim"], None]:
+    """Each frame, or window of one, sees itself; those of one size are one batch."""
+    lengths = cu_seq_lens_q.diff().tolist()
+    whole = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    if len(set(lengths)) == 1:
+        frames = [[tensor.unflatten(0, (len(lengths), lengths[0]))] for tensor in whole]
+    else:
+        frames = [[frame[None] for frame in tensor.split(lengths)] for tensor in whole]
+    parts = []
+    for q, k, v in zip(*frames, strict=True):
+        output = scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), scale=scaling
+        )
+        parts.append(output.transpose(1, 2).flatten(0, 1))
+    return torch.cat(parts)[None], None
+
+
+AttentionInterface.register(_BATCHED, _batched_frames)

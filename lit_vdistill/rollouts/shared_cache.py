@@ -1,0 +1,130 @@
+"""A decoding cache in which all rollouts of a prompt read one copy of its keys and values.
+
+`PromptCache` runs the prompts; `RolloutCache` decodes behind it. Memory is that of the prompts plus
+that of the sampled tokens, where a stock cache holds the prompt once a rollout and copies all of it
+at every step. Both are attention plans (`models/shared_prefix.py`).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+
+class PromptCache:
+    """Prompts one after another in a flat sequence, each causal; their keys and values are kept."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        """Start empty, for prompts of these lengths."""
+        self.lengths = list(lengths)
+        self.keys: list[Float[Tensor, "prompts kv_heads seq dim"]] = []
+        """A layer each, padded on the right."""
+        self.values: list[Float[Tensor, "prompts kv_heads seq dim"]] = []
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """See `AttentionPlan`; the batch is one flat sequence."""
+        parts = [tensor.split(self.lengths, dim=2) for tensor in (query, key, value)]
+        outputs = [
+            scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+            for q, k, v in zip(*parts, strict=True)
+        ]
+        self.keys.append(self._padded(parts[1]))
+        self.values.append(self._padded(parts[2]))
+        return torch.cat(outputs, dim=2).transpose(1, 2)
+
+    def _padded(self, parts: Sequence[Tensor]) -> Tensor:
+        longest = max(self.lengths)
+        return torch.cat([pad(part, (0, 0, 0, longest - part.shape[2])) for part in parts])
+
+
+class RolloutCache:
+    """Rollouts behind their prompts, one token each a step.
+
+    Scores and their softmax are computed in the open, the softmax in float32, as in transformers'
+    eager attention: fused kernels take no keys in two pieces.
+    """
+
+    def __init__(self, prompts: PromptCache, num_rollouts: int, max_tokens: int) -> None:
+        """Give every prompt `num_rollouts` rows, side by side, for at most `max_tokens` tokens."""
+        self.keys, self.values = prompts.keys, prompts.values
+        count, kv_heads, longest, dim = self.keys[0].shape
+        device = self.keys[0].device
+        lengths = torch.tensor(prompts.lengths, device=device)
+        self.is_padding = (torch.arange(longest, device=device) >= lengths[:, None])[:, None, None]
+        self.has_padding = bool(self.is_padding.any())
+        shape = (count * num_rollouts, kv_heads, max_tokens, dim)
+        self.own_keys = [keys.new_empty(shape) for keys in self.keys]
+        self.own_values = [values.new_empty(shape) for values in self.values]
+        self.owners = torch.arange(count, device=device).repeat_interleave(num_rollouts)
+        self.num_tokens = 0
+        self._arrange()
+
+    def advance(self) -> None:
+        """One more token a row is about to be decoded."""
+        self.num_tokens += 1
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        """Keep these rows only, in rising order; prompts without one are dropped."""
+        tokens = self.num_tokens
+        for own in (self.own_keys, self.own_values):
+            for layer, whole in enumerate(own):
+                own[layer] = kept = whole.new_empty(len(rows), *whole.shape[1:])
+                kept[:, :, :tokens] = whole[rows, :, :tokens]
+        owners, self.owners = self.owners[rows].unique_consecutive(return_inverse=True)
+        if len(owners) < len(self.is_padding):
+            self.keys = [keys[owners] for keys in self.keys]
+            self.values = [values[owners] for values in self.values]
+            self.is_padding = self.is_padding[owners]
+        self._arrange()
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """See `AttentionPlan`; the batch is the rows, with one token each."""
+        rows, heads, _, dim = query.shape
+        place = self.num_tokens - 1
+        self.own_keys[layer][:, :, place] = key[:, :, 0]
+        self.own_values[layer][:, :, place] = value[:, :, 0]
+        own_keys = self.own_keys[layer][:, :, : self.num_tokens]
+        own_values = self.own_values[layer][:, :, : self.num_tokens]
+        kv_heads, longest = key.shape[1], self.keys[layer].shape[2]
+        grouped = (query * scaling).view(rows, kv_heads, heads // kv_heads, dim)
+
+        of_prompt = self._by_prompt(grouped) @ self.keys[layer].transpose(-1, -2)
+        if self.has_padding:
+            of_prompt = of_prompt.masked_fill(self.is_padding, -torch.inf)
+        scores = [self._by_row(of_prompt, kv_heads), grouped @ own_keys.transpose(-1, -2)]
+        weights = torch.cat(scores, dim=-1).softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+        shared = self._by_prompt(weights[..., :longest]) @ self.values[layer]
+        output = self._by_row(shared, kv_heads) + weights[..., longest:] @ own_values
+        return output.reshape(rows, 1, heads, dim)
+
+    def _arrange(self) -> None:
+        """Index rows as a rectangle of prompts by rollouts; where rows have left, one repeats."""
+        counts = self.owners.bincount()
+        self.widest = int(counts.max())
+        first = counts.cumsum(0) - counts
+        column = torch.arange(self.widest, device=counts.device)
+        rectangle = first[:, None] + column.where(column < counts[:, None], 0)
+        is_full = bool((counts == self.widest).all())
+        self.rectangle = None if is_full else rectangle.flatten()
+        within = torch.arange(len(self.owners), device=counts.device) - first[self.owners]
+        self.place_of_row = self.owners * self.widest + within
+
+    def _by_prompt(
+        self, tensor: Float[Tensor, "rows kv_heads queries last"]
+    ) -> Float[Tensor, "prompts kv_heads all_queries last"]:
+        if self.rectangle is not None:
+            tensor = tensor[self.rectangle]
+        by_prompt = tensor.unflatten(0, (-1, self.widest)).transpose(1, 2)
+        return by_prompt.flatten(2, 3)
+
+    def _by_row(
+        self, tensor: Float[Tensor, "prompts kv_heads all_queries last"], kv_heads: int
+    ) -> Float[Tensor, "rows kv_heads queries last"]:
+        by_row = tensor.unflatten(2, (self.widest, -1)).transpose(1, 2).flatten(0, 1)
+        return by_row if self.rectangle is None else by_row[self.place_of_row]

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch import nn
+
+from lit_vdistill.models.forward import CompletionStates
+from lit_vdistill.models.logprobs import head_scores
+
+VOCAB, HIDDEN = 50, 16
+
+
+@pytest.fixture
+def head():
+    torch.manual_seed(0)
+    return nn.Linear(HIDDEN, VOCAB, bias=False)
+
+
+def states_of(lengths):
+    torch.manual_seed(1)
+    longest = max(lengths)
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    return CompletionStates(
+        hidden=torch.randn(len(lengths), longest, HIDDEN, requires_grad=True),
+        final=torch.zeros(len(lengths), HIDDEN),
+        ids=torch.randint(VOCAB, mask.shape),
+        mask=mask,
+    )
+
+
+def test_scores_equal_those_of_whole_logits(head):
+    states = states_of([5, 2, 7])
+    chosen = torch.randint(VOCAB, (3, 7, 4))
+    scores = head_scores(head, states, top_k=3, chosen_ids=chosen, chunk_size=4)
+    logits = head(states.hidden)
+    whole = logits.log_softmax(-1)
+    mask = states.mask
+    expected = whole.gather(-1, states.ids[..., None])[..., 0]
+    torch.testing.assert_close(scores.logprobs[mask], expected[mask])
+    torch.testing.assert_close(scores.entropies[mask], -(whole.exp() * whole).sum(-1)[mask])
+    top = logits.topk(3)
+    assert torch.equal(scores.top_ids[mask], top.indices[mask])
+    torch.testing.assert_close(scores.top_logits[mask], top.values[mask])
+    torch.testing.assert_close(scores.chosen_logits[mask], logits.gather(-1, chosen)[mask])
+    for values in (scores.logprobs, scores.entropies, scores.top_logits, scores.chosen_logits):
+        assert (values[~mask] == 0).all()
+
+
+def test_gradients_are_those_of_whole_logits(head):
+    states = states_of([5, 2, 7])
+    chosen = torch.randint(VOCAB, (3, 7, 4))
+    weights = torch.randn(3, 7) * states.mask
+    scores = head_scores(head, states, chosen_ids=chosen, chunk_size=4)
+    loss = (scores.logprobs * weights).sum() + (scores.chosen_logits.sum(-1) * weights).sum()
+    ours = torch.autograd.grad(loss, [states.hidden, head.weight])
+    logits = head(states.hidden)
+    logprobs = logits.log_softmax(-1).gather(-1, states.ids[..., None])[..., 0]
+    loss = (logprobs * weights).sum() + (logits.gather(-1, chosen).sum(-1) * weights).sum()
+    for gradient, expected in zip(
+        ours, torch.autograd.grad(loss, [states.hidden, head.weight]), strict=True
+    ):
+        torch.testing.assert_close(gradient, expected)
+    assert not scores.entropies.requires_grad
+
+
+def test_no_more_logits_exist_than_a_chunk_has(head):
+    """Neither at once in the forward pass nor kept for the backward pass."""
+    at_once, kept = [], []
+    head.register_forward_hook(lambda module, inputs, logits: at_once.append(len(logits)))
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor.shape[-1]) or tensor, lambda tensor: tensor
+    ):
+        head_scores(head, states_of([200, 180]), top_k=2, chunk_size=16)
+    assert max(at_once) == 16
+    assert sum(at_once) == 380
+    assert VOCAB not in kept
