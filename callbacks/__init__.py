@@ -1,15 +1,21 @@
 """Lightning callbacks, named in YAML by class: schedules and observers."""
 
+from callbacks.ema_teacher_update import EMATeacherUpdate
 from callbacks.export_student import ExportStudent
+from callbacks.lambda_annealing import LambdaAnnealing
 from callbacks.prediction_writer import PredictionWriter
+from callbacks.proximity_annealing import ProximityAnnealing
 from callbacks.random_state import RandomState
 from callbacks.rollout_table import RolloutTable
 from callbacks.run_progress import RunProgress
 from callbacks.run_summary import RunSummary
 
 __all__ = [
+    "EMATeacherUpdate",
     "ExportStudent",
+    "LambdaAnnealing",
     "PredictionWriter",
+    "ProximityAnnealing",
     "RandomState",
     "RolloutTable",
     "RunProgress",

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from lit_vdistill.stages import OnPolicyModule
-from lit_vdistill.stages.on_policy import StepRecord
+from lit_vdistill.stages.step import StepRecord
 
 
 class RolloutTable(Callback):

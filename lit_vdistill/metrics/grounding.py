@@ -35,6 +35,10 @@ class _MeanOverItems(Metric):
         """Mean over all items seen; NaN when there was none."""
         return (self.total / self.count).float()
 
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the mean, or given ones; see `torchmetrics.Metric.plot`."""
+        return self._plot(val, ax)
+
 
 class TemporalIoU(_MeanOverItems):
     """Mean temporal IoU (mIoU, R-MSD Table 2 "When"), in [0, 1]."""

@@ -54,3 +54,7 @@ class GroupedMean(Metric):
             if self.counts[i]
         }
         return {"overall": (self.totals.sum() / self.counts.sum()).float(), **means}
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the means, or given ones; see `torchmetrics.Metric.plot`."""
+        return self._plot(val, ax)

@@ -25,6 +25,8 @@ class Row:
     prompt: int
     """Index into the prompts."""
     completion_ids: tuple[int, ...]
+    context_ids: tuple[int, ...] = ()
+    """What stands between the prompt and this completion; read, not scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def packed_layout(prompts: Sequence[PlacedPrompt], rows: Sequence[Row], pad_id: 
         piece = _Pieces.of(prompts[prompt], [rows[i] for i in indices])
         for index, predicting, last in zip(indices, piece.predicts, piece.final, strict=True):
             predicts[index], final[index] = predicting + start, last + start
-        lengths = tuple(len(rows[i].completion_ids) for i in indices)
+        lengths = tuple(len(rows[i].context_ids) + len(rows[i].completion_ids) for i in indices)
         groups.append(PrefixGroup(start, len(prompts[prompt].ids), lengths))
         pieces.append(piece)
         start = groups[-1].stop
@@ -119,13 +121,14 @@ class _Pieces:
         predicts, final = [], []
         end = prompt_length = len(prompt.ids)
         for row in rows:
-            completion = torch.tensor(row.completion_ids, device=device)
-            steps = torch.arange(len(completion), device=device)
-            ids.append(completion)
+            behind = torch.tensor((*row.context_ids, *row.completion_ids), device=device)
+            steps = torch.arange(len(behind), device=device)
+            ids.append(behind)
             positions.append((steps + prompt.following).expand(3, -1))
-            # The first token is predicted by the prompt's last, the others by their predecessors.
-            predicts.append((steps + end - 1).where(steps > 0, prompt_length - 1))
-            end += len(completion)
+            # What follows the prompt is predicted by its last token, all else by what precedes it.
+            predecessors = (steps + end - 1).where(steps > 0, prompt_length - 1)
+            predicts.append(predecessors[len(row.context_ids) :])
+            end += len(behind)
             final.append(torch.tensor(end - 1, device=device))
         return cls(torch.cat(ids), torch.cat(positions, dim=1), tuple(predicts), tuple(final))
 

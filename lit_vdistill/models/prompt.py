@@ -1,6 +1,6 @@
 """A prompt as tensors: made once a sample, read by every network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +55,33 @@ class EncodedPrompt:
             for name in self.__slots__
         }
         return EncodedPrompt(**move)
+
+
+def split_prompt(prompt: EncodedPrompt, turn_end_id: int) -> tuple[EncodedPrompt, tuple[int, ...]]:
+    """A prompt up to the end of its question, and the ids that follow: the turn's end and the next.
+
+    What a teacher is told more stands between the two, so that all rollouts of a prompt share what
+    comes before, video and question, whatever is said to each.
+
+    Args:
+        prompt: A chat whose last user turn ends with the question.
+        turn_end_id: The token that ends a turn.
+
+    Raises:
+        ValueError: When the prompt has no such token behind its media.
+    """
+    ends = (prompt.input_ids == turn_end_id).nonzero()[:, 0]
+    last_medium = prompt.token_types.nonzero()[-1:, 0]
+    if not len(ends) or (len(last_medium) and ends[-1] < last_medium[0]):
+        raise ValueError(
+            f"sample {prompt.sample_id}: the chat template ends no turn by the end-of-sequence "
+            "token, so there is no place behind the question for what a teacher knows"
+        )
+    end = int(ends[-1])
+    tail = tuple(prompt.input_ids[end:].tolist())
+    return replace(
+        prompt, input_ids=prompt.input_ids[:end], token_types=prompt.token_types[:end]
+    ), tail
 
 
 def encode_prompt(

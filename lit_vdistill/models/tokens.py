@@ -16,8 +16,15 @@ def response_ids(processor: ProcessorMixin, text: str, is_complete: bool = True)
         is_complete: False for a truncated response, which does not end.
     """
     tokenizer = processor.tokenizer
-    # Control tokens are spelt out: a vision placeholder in a text has no features behind it.
-    ids = tokenizer(
-        text.removesuffix(tokenizer.eos_token), add_special_tokens=False, split_special_tokens=True
-    ).input_ids
-    return (*ids, tokenizer.eos_token_id) if is_complete else tuple(ids)
+    ids = plain_ids(processor, text.removesuffix(tokenizer.eos_token))
+    return (*ids, tokenizer.eos_token_id) if is_complete else ids
+
+
+def plain_ids(processor: ProcessorMixin, text: str) -> tuple[int, ...]:
+    """The ids of a text in which control tokens are spelt out.
+
+    A vision placeholder in a text has no features behind it, and an end of turn would not be one.
+    """
+    return tuple(
+        processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+    )

@@ -6,6 +6,11 @@ from typing import Literal
 Decay = Literal["cosine", "constant"]
 
 
+def linear(step: int, start: float, end: float, num_steps: int) -> float:
+    """From `start` at step 0 to `end` at `num_steps`, and `end` from there on."""
+    return end if step >= num_steps else start + (end - start) * step / num_steps
+
+
 def learning_rate_factor(step: int, total_steps: int, warmup_ratio: float, decay: Decay) -> float:
     """Factor on the peak learning rate: linear warm-up, then cosine to 0 or constant.
 

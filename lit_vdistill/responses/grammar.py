@@ -103,6 +103,11 @@ def first_box(text: str) -> Box | None:
     return _read_box(match.group(1)) if match else None
 
 
+def all_boxes(text: str) -> tuple[Box, ...]:
+    """Every `<box>[x1,y1,x2,y2]</box>`; one that cannot be read is passed over."""
+    return tuple(box for raw in _BOX.findall(text) if (box := _read_box(raw)))
+
+
 def number(text: str) -> float | None:
     """The value of a text that is one plain decimal number; else None."""
     match = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", text.strip())

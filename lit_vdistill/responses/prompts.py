@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lit_vdistill.types import Task, VideoSample
+
+Conditioning = Literal["none", "answer", "evidence", "feedback"]
+"""What a privileged teacher knows; each has what stands before it too."""
 
 Message = dict[str, object]
 """One chat turn as a Hugging Face chat template takes it."""
@@ -71,3 +75,25 @@ def render_messages(sample: VideoSample, template: PromptTemplate) -> list[Messa
     if template.system:
         turns.insert(0, {"role": "system", "content": template.system})
     return turns
+
+
+def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: str | None) -> str:
+    """What is added to the question for the teacher that replays (VISD §3.2); may be empty.
+
+    Args:
+        sample: The question with its true answer and evidence, boxes in the model's units.
+        conditioning: How much of it the teacher is told.
+        feedback: What the judge says about the rollout; None where there is none.
+    """
+    if conditioning == "none":
+        return ""
+    lines = ["", f"The right answer is: {sample.answer}"]
+    if conditioning in ("evidence", "feedback"):
+        lines += [f"Seen from <t>{s:g}</t>s to <t>{e:g}</t>s." for s, e in sample.evidence.spans]
+        for found in sample.evidence.boxes:
+            box = ",".join(f"{value:g}" for value in found.box)
+            when = "" if found.time_s is None else f"at<t>{found.time_s:g}</t>s"
+            lines.append(f"<obj>{found.name}</obj><box>[{box}]</box>{when}")
+    if conditioning == "feedback" and feedback is not None:
+        lines.append(f"About the response that follows: {feedback}")
+    return "\n".join(lines)

@@ -3,14 +3,30 @@
 from lit_vdistill.rewards.content import Content, answer_quality
 from lit_vdistill.rewards.format import OuterFormat, TaskFormat
 from lit_vdistill.rewards.reward import Reward, composite_reward, reward_breakdown, rule_score
+from lit_vdistill.rewards.verifier import (
+    Answer,
+    AnswerBox,
+    AnswerTime,
+    GroundedFormat,
+    ThinkSpace,
+    ThinkTime,
+    rouge_f1,
+)
 
 __all__ = [
+    "Answer",
+    "AnswerBox",
+    "AnswerTime",
     "Content",
+    "GroundedFormat",
     "OuterFormat",
     "Reward",
     "TaskFormat",
+    "ThinkSpace",
+    "ThinkTime",
     "answer_quality",
     "composite_reward",
     "reward_breakdown",
+    "rouge_f1",
     "rule_score",
 ]

@@ -22,6 +22,10 @@ class Reward(ABC):
         """
         self.weight = weight
 
+    def applies_to(self, sample: VideoSample) -> bool:
+        """Whether the sample has what this reward compares with; where not, it scores 0."""
+        return True
+
     @abstractmethod
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score a response against the truth of its sample."""
@@ -41,10 +45,12 @@ def composite_reward(rewards: Sequence[Reward], breakdown: Mapping[str, float]) 
     return sum(reward.weight * breakdown[reward.name] for reward in rewards)
 
 
-def rule_score(rewards: Sequence[Reward], breakdown: Mapping[str, float]) -> float:
-    """The composite of the rule rewards as a share of its maximum, in [0, 1].
+def rule_score(
+    rewards: Sequence[Reward], breakdown: Mapping[str, float], sample: VideoSample
+) -> float:
+    """The composite of the rule rewards as a share of the sample's maximum, in [0, 1].
 
     Comparable between stages with and without a discriminator.
     """
-    total = sum(reward.weight for reward in rewards)
+    total = sum(reward.weight for reward in rewards if reward.applies_to(sample))
     return composite_reward(rewards, breakdown) / total if total else 0.0

@@ -3,5 +3,6 @@
 from lit_vdistill.stages.on_policy import OnPolicyModule
 from lit_vdistill.stages.rmsd import RMSDModule
 from lit_vdistill.stages.sft import SFTModule
+from lit_vdistill.stages.visd import VISDModule
 
-__all__ = ["OnPolicyModule", "RMSDModule", "SFTModule"]
+__all__ = ["OnPolicyModule", "RMSDModule", "SFTModule", "VISDModule"]

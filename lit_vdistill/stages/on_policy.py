@@ -3,17 +3,25 @@
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_vdistill.data.dataset import PromptBatch
-from lit_vdistill.models.forward import encode_vision
+from lit_vdistill.models.forward import (
+    completion_states,
+    encode_vision,
+    pad_token_id,
+)
 from lit_vdistill.models.layout import Row
-from lit_vdistill.models.logprobs import completion_logprobs, verify_shared_prefix
+from lit_vdistill.models.logprobs import (
+    completion_logprobs,
+    head_scores,
+    verify_shared_prefix,
+)
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.vlm import VLMConfig, is_zero3_sharded, load_model
 from lit_vdistill.objectives.advantages import AdvantageMethod, group_advantages, has_signal
@@ -21,8 +29,9 @@ from lit_vdistill.objectives.kl import KLEstimator, kl_estimate
 from lit_vdistill.objectives.policy import Reduction, clipped_surrogate, masked_average
 from lit_vdistill.rewards import Reward, composite_reward, reward_breakdown
 from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.step import GroupScores, PendingCredit, SampledStep, StepRecord
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
-from lit_vdistill.types import Rollout, RolloutGroup
+from lit_vdistill.types import RolloutGroup
 
 
 @dataclass(frozen=True)
@@ -45,45 +54,6 @@ class PolicyLossConfig:
     """Estimator of that KL: k1, k2 or k3."""
 
 
-@dataclass(frozen=True, slots=True)
-class SampledStep:
-    """The rollouts of one step with their rule rewards."""
-
-    batch: PromptBatch
-    groups: tuple[RolloutGroup, ...]
-    breakdowns: tuple[tuple[Mapping[str, float], ...], ...]
-    """Unweighted rule rewards, by prompt, rollout and name."""
-
-    @property
-    def rollouts(self) -> list[Rollout]:
-        """All rollouts, group after group."""
-        return [rollout for group in self.groups for rollout in group.rollouts]
-
-
-@dataclass(frozen=True, slots=True)
-class GroupScores:
-    """What a stage makes of sampled groups."""
-
-    rewards: Float[Tensor, "batch group"]
-    """Total rewards, detached."""
-    auxiliary_loss: Float[Tensor, ""] | None = None
-    """Loss of further networks, over parameters that the policy loss does not touch."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """To be logged."""
-    columns: Mapping[str, Sequence[Sequence[str | float]]] = field(default_factory=dict)
-    """More columns of the table of rollouts, by prompt and rollout."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """One training step as observers see it."""
-
-    step: int
-    sampled: SampledStep
-    scores: GroupScores
-    advantages: Float[Tensor, "batch group"]
-
-
 class OnPolicyModule(VLMStage):
     """Policy gradient on fresh rollouts; as it stands, GRPO on rule rewards.
 
@@ -91,7 +61,7 @@ class OnPolicyModule(VLMStage):
     1. Sample N rollouts of every prompt from the current policy (`sample`).
     2. Score them by rules, and by whatever a stage adds (`score_groups`).
     3. Compare each with its siblings (`group_advantages`).
-    4. Give each token its share (`token_credit`).
+    4. Give each token its share (`start_credit`).
     5. Score the same token ids under policy and reference (`policy_loss`).
     6. Descend the clipped surrogate plus γ KL, plus a stage's auxiliary loss (`training_step`).
     """
@@ -227,14 +197,11 @@ class OnPolicyModule(VLMStage):
         """Total rewards; a stage overrides this to add to the rules."""
         return GroupScores(self.rule_rewards(sampled))
 
-    def token_credit(
-        self,
-        sampled: SampledStep,
-        advantages: Float[Tensor, "rows"],
-        mask: Bool[Tensor, "rows seq"],
-    ) -> Float[Tensor, "rows seq"]:
-        """Factor on each token's advantage; 1 everywhere unless a stage knows better."""
-        return torch.ones_like(mask, dtype=torch.float32)
+    def start_credit(
+        self, sampled: SampledStep, advantages: Float[Tensor, " rows"]
+    ) -> PendingCredit:
+        """Who divides a rollout's advantage among its tokens; a stage that knows better says so."""
+        return PendingCredit()
 
     @property
     def is_policy_at_rest(self) -> bool:
@@ -273,10 +240,13 @@ class OnPolicyModule(VLMStage):
             for i, group in enumerate(sampled.groups)
             for rollout in group.rollouts
         ]
-        scores = completion_logprobs(self.policy, prompts, rows)
-        logprobs, mask = scores.logprobs, scores.mask
         flat = advantages.flatten()
-        token_advantages = flat[:, None] * self.token_credit(sampled, flat, mask)
+        credit = self.start_credit(sampled, flat)
+        states = completion_states(self.policy.model, prompts, rows, pad_token_id(self.policy))
+        scores = head_scores(self.policy.lm_head, states, chosen_ids=credit.chosen_ids(states))
+        logprobs, mask = scores.logprobs, scores.mask
+        factors, metrics = credit.weigh(scores)
+        token_advantages = flat[:, None] * factors
         per_token = clipped_surrogate(
             logprobs,
             logprobs.detach(),
@@ -285,7 +255,7 @@ class OnPolicyModule(VLMStage):
             clip_high=config.clip_high,
         )
         loss = masked_average(per_token, mask, config.reduction)
-        metrics = {"policy/entropy": masked_average(scores.entropies, mask, "token_mean").item()}
+        metrics["policy/entropy"] = masked_average(scores.entropies, mask, "token_mean").item()
         recorded = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(r.rollout_logprobs, device=self.device) for r in sampled.rollouts],
             batch_first=True,

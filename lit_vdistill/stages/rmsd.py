@@ -23,12 +23,8 @@ from lit_vdistill.objectives.adversarial import (
 from lit_vdistill.pool.matching import MatchingConfig, draw_match, matching_distribution
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.stages.on_policy import (
-    GroupScores,
-    OnPolicyModule,
-    PolicyLossConfig,
-    SampledStep,
-)
+from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
+from lit_vdistill.stages.step import GroupScores, SampledStep
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
 from lit_vdistill.types import ScoredResponse
 

@@ -3,14 +3,19 @@
 import math
 from collections.abc import Sequence
 
-from rouge_score.rouge_scorer import RougeScorer
 from torch import nn
 from torchmetrics import Metric
 
 from lit_vdistill.metrics import BoxIoU, GroupedMean, TemporalIoU, TemporalRecall
 from lit_vdistill.responses import grammar
 from lit_vdistill.responses.grammar import parse_response
-from lit_vdistill.rewards import Reward, answer_quality, reward_breakdown, rule_score
+from lit_vdistill.rewards import (
+    Reward,
+    answer_quality,
+    reward_breakdown,
+    rouge_f1,
+    rule_score,
+)
 from lit_vdistill.types import Rollout, Task, VideoSample
 
 _TASKS = [str(task) for task in Task]
@@ -87,7 +92,7 @@ class Validation(nn.Module):
         scores = [answer_score(rollout.text, sample) for rollout in sampled]
         self._grouped(self.sampled_key).update([sum(scores) / len(scores)], [task])
         parts = [reward_breakdown(self.rewards, rollout.text, sample) for rollout in sampled]
-        shares = [rule_score(self.rewards, part) for part in parts]
+        shares = [rule_score(self.rewards, part, sample) for part in parts]
         self._grouped("reward").update([sum(shares) / len(shares)], [task])
         for part in parts:
             self.reward_parts.update(list(part.values()), list(part))
@@ -105,9 +110,6 @@ class Validation(nn.Module):
         return [*grouped, self.reward_parts, self.tiou, self.box_iou, *self._recalls()]
 
 
-_ROUGE = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
-
-
 def answer_score(text: str, sample: VideoSample) -> float:
     """How good one response is, in [0, 1]: task metric, or mean ROUGE F1 for open-ended tasks."""
     parsed = parse_response(text)
@@ -115,5 +117,4 @@ def answer_score(text: str, sample: VideoSample) -> float:
         return answer_quality(parsed, sample)
     if parsed.problem is not None:
         return 0.0
-    scores = _ROUGE.score(sample.answer, parsed.answer)
-    return sum(score.fmeasure for score in scores.values()) / len(scores)
+    return rouge_f1(parsed.answer, sample.answer)

@@ -2,7 +2,15 @@ import math
 
 import pytest
 
-from lit_vdistill.metrics import BoxIoU, GroupedMean, TemporalIoU, TemporalRecall
+from lit_vdistill.metrics import (
+    BoxIoU,
+    ChainAnswer,
+    GroupedMean,
+    TemporalIoU,
+    TemporalRecall,
+    VStar,
+    VStarItem,
+)
 
 PREDICTED = [(4.0, 10.0), None, (2.0, 8.0)]
 TRUTH = [(2.0, 8.0)] * 3
@@ -40,3 +48,23 @@ def test_grouped_mean_is_over_items_and_refuses_unknown_groups():
     assert means == {"overall": 0.5, "a": 0.5, "b": 0.5}
     with pytest.raises(ValueError, match="'d' is not in list"):
         metric.update([1.0], ["d"])
+
+
+def test_metrics_draw_themselves():
+    from matplotlib import pyplot
+
+    span, box = (2.0, 8.0), (0.0, 0.0, 10.0, 10.0)
+    chain = ChainAnswer(span, {2: [box]})
+    item = VStarItem(3, (2.0, 9.0), {2: box, 3: box}, (chain, chain))
+    updates = {
+        TemporalIoU(): ([span], [span]),
+        TemporalRecall(0.5): ([span], [span]),
+        BoxIoU(): ([box], [box]),
+        GroupedMean(["a", "b"]): ([1.0, 0.5], ["a", "b"]),
+        VStar(): ([item],),
+    }
+    for metric, values in updates.items():
+        metric.update(*values)
+        figure, axis = metric.plot()
+        assert axis.has_data()
+        pyplot.close(figure)

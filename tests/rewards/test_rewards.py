@@ -82,14 +82,13 @@ def test_task_format_is_about_syntax_only(make_sample):
 
 def test_composite_is_the_weighted_sum_of_equation_6(make_sample):
     rewards = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
+    sample = make_sample("temporal_grounding")
     parts = reward_breakdown(
-        rewards,
-        "<think>t</think><answer>From <t>4</t>s to <t>10</t>s</answer>",
-        make_sample("temporal_grounding"),
+        rewards, "<think>t</think><answer>From <t>4</t>s to <t>10</t>s</answer>", sample
     )
     assert parts == {"outer": 1.0, "task": 1.0, "content": 0.5}
     assert composite_reward(rewards, parts) == pytest.approx(0.1 + 0.1 + 0.2)
-    assert rule_score(rewards, parts) == pytest.approx(0.4 / 0.6)
+    assert rule_score(rewards, parts, sample) == pytest.approx(0.4 / 0.6)
 
 
 def test_epsilon_is_relative_beyond_one():

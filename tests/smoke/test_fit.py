@@ -7,7 +7,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lit_vdistill.types import Task
 
-STAGES = {"sft": "stage1", "rmsd": "rmsd", "grpo": "grpo", "sft_rl": "sft_rl", "gad": "gad"}
+STAGES = {
+    "sft": "stage1",
+    **{name: name for name in ("rmsd", "grpo", "sft_rl", "gad", "visd", "rlsd", "rmsd_then_visd")},
+}
 
 
 @pytest.mark.parametrize("config", STAGES)

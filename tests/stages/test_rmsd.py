@@ -9,8 +9,9 @@ from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig, SampledStep
+from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
+from lit_vdistill.stages.step import SampledStep
 from lit_vdistill.types import RolloutGroup
 
 RIGHT = "<think>t</think><answer>B</answer>"

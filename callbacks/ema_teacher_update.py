@@ -1,0 +1,48 @@
+"""When and how fast the teacher follows the student."""
+
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lit_vdistill.stages import VISDModule
+
+Mode = Literal["ema", "current", "sync_n", "frozen"]
+
+
+class EMATeacherUpdate(Callback):
+    """Updates the teacher of a VISD stage after each optimizer step (VISD Eq. 8).
+
+    Left out, the teacher stays the starting policy: as `frozen`. The weights live in the stage and
+    in its checkpoints; this callback only decides. Accumulated batches count as one step.
+    """
+
+    def __init__(self, mode: Mode = "ema", rate: float = 0.01, every_n_steps: int = 10) -> None:
+        """Set up.
+
+        Args:
+            mode: `ema` moves by `rate` each step; `current` copies the student each step; `sync_n`
+                copies it every `every_n_steps`; `frozen` never.
+            rate: 1 - τ of Eq. 8 (VISD Table 8).
+            every_n_steps: Optimizer steps between two copies of `sync_n`.
+        """
+        self.mode, self.rate, self.every_n_steps = mode, rate, every_n_steps
+        self._updated = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from the step of a resumed run."""
+        self._updated = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the teacher once an optimizer step."""
+        assert isinstance(pl_module, VISDModule), "EMATeacherUpdate needs a VISD stage"
+        if trainer.global_step == self._updated:
+            return
+        self._updated = trainer.global_step
+        if self.mode == "ema":
+            pl_module.update_teacher(self.rate)
+        elif self.mode == "current" or (
+            self.mode == "sync_n" and trainer.global_step % self.every_n_steps == 0
+        ):
+            pl_module.update_teacher(1.0)

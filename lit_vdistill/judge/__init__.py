@@ -1,0 +1,1 @@
+"""Diagnosis of rollouts: who says in words what went wrong."""

@@ -1,0 +1,279 @@
+"""The verifier of VISD (Eq. 10-13, Appendix C.1), one class a term.
+
+A term that a task has no truth for scores 0 and does not count in the maximum (`applies_to`):
+
+    task                  answer  answer_time  answer_box  think_time  think_space  format
+    mcq, binary,             x                                                        x
+      numerical, ocr
+    temporal_grounding                 x                     segment                  x
+    temporal_mcq             x         x                     segment                  x
+    spatial_grounding                              x                     box only     x
+    spatio_temporal_qa     ROUGE                              point      x            x
+    open_ended             ROUGE                                                      x
+
+Paper and code bases disagree about `think_space`; `ThinkSpace` names the choices.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from rouge_score.rouge_scorer import RougeScorer
+
+from lit_vdistill.responses import grammar
+from lit_vdistill.responses.geometry import box_iou, temporal_iou
+from lit_vdistill.responses.grammar import GroundedMention, ParsedResponse
+from lit_vdistill.rewards.content import answer_quality
+from lit_vdistill.rewards.reward import Reward
+from lit_vdistill.types import Box, BoxAt, Task, VideoSample
+
+_SEGMENT_TASKS = (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ)
+_BOX_TASKS = (Task.SPATIAL_GROUNDING,)
+_POINT_TASKS = (Task.SPATIO_TEMPORAL_QA,)
+_ROUGE = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+
+
+class Answer(Reward):
+    """Exactness of a closed answer, mean ROUGE-1/2/L F1 of a free one.
+
+    Temporal multiple choice is judged by its letter alone; its span is `AnswerTime`.
+    """
+
+    name: ClassVar[str] = "answer"
+
+    def applies_to(self, sample: VideoSample) -> bool:
+        """Every task but pure grounding."""
+        return sample.task not in (Task.TEMPORAL_GROUNDING, Task.SPATIAL_GROUNDING)
+
+    def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
+        """Score the answer block, whatever the reasoning looks like."""
+        if sample.task is Task.TEMPORAL_MCQ:
+            return float(grammar.correct_option(response.answer) == sample.answer)
+        if sample.task.is_closed_ended:
+            return answer_quality(response, sample) if self.applies_to(sample) else 0.0
+        return rouge_f1(response.answer, sample.answer)
+
+
+class AnswerTime(Reward):
+    """Temporal IoU of the answered span."""
+
+    name: ClassVar[str] = "answer_time"
+
+    def applies_to(self, sample: VideoSample) -> bool:
+        """Tasks whose answer is a span."""
+        return sample.task in _SEGMENT_TASKS and bool(sample.evidence.spans)
+
+    def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
+        """Score the first span of the answer block."""
+        span = grammar.time_span(response.answer)
+        if span is None or not self.applies_to(sample):
+            return 0.0
+        return temporal_iou(span, sample.evidence.spans[0])
+
+
+class AnswerBox(Reward):
+    """IoU of the answered box; the object's name does not matter."""
+
+    name: ClassVar[str] = "answer_box"
+
+    def applies_to(self, sample: VideoSample) -> bool:
+        """Tasks whose answer is a box."""
+        return sample.task in _BOX_TASKS and bool(sample.evidence.boxes)
+
+    def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
+        """Score the first box of the answer block."""
+        box = grammar.first_box(response.answer)
+        if box is None or not self.applies_to(sample):
+            return 0.0
+        return box_iou(box, sample.evidence.boxes[0].box)
+
+
+class ThinkTime(Reward):
+    """How near the times of the reasoning are to the annotated ones.
+
+    With an annotated segment: the share of `<t>` inside it, ends included (Eq. 11). With key
+    frames: mean of exp(-d² / 2σ²), d the distance to the nearest one (Eq. 12). One number that
+    cannot be read voids all, as in the code bases. `ProximityAnnealing` narrows σ over the run.
+    """
+
+    name: ClassVar[str] = "think_time"
+
+    def __init__(self, weight: float = 1.0, sigma_s: float = 4.0) -> None:
+        """Remember weight and width.
+
+        Args:
+            weight: α of Eq. 10.
+            sigma_s: σ of Eq. 12 in seconds.
+        """
+        super().__init__(weight)
+        self.sigma_s = sigma_s
+
+    def applies_to(self, sample: VideoSample) -> bool:
+        """Tasks with an annotated segment or with key frames."""
+        if sample.task in _SEGMENT_TASKS:
+            return bool(sample.evidence.spans)
+        return sample.task in _POINT_TASKS and bool(_key_times(sample))
+
+    def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
+        """Score every time that the think block mentions; 0 when there is none."""
+        times = grammar.mentioned_times(response.think)
+        if not times or not self.applies_to(sample):
+            return 0.0
+        if sample.task in _SEGMENT_TASKS:
+            start, end = sample.evidence.spans[0]
+            return sum(start <= time <= end for time in times) / len(times)
+        key_times = _key_times(sample)
+        gaps = [min(abs(time - key) for key in key_times) for time in times]
+        return sum(math.exp(-(gap**2) / (2 * self.sigma_s**2)) for gap in gaps) / len(times)
+
+
+Preset = Literal["visd", "open_o3", "vision_coach"]
+
+
+@dataclass(frozen=True, slots=True)
+class _SpaceRule:
+    """What paper and code bases disagree about."""
+
+    is_symmetric: bool
+    """Gate |t - t*| <= τ; otherwise t* - t < τ, which lets late mentions pass at any distance."""
+    over_objects: Literal["max", "mean"]
+    """How objects on the matched frame are joined."""
+    needs_name: bool
+    """Whether a mention is compared only with objects of a similar name."""
+    counts_unmatched: bool
+    """Whether mentions that match no frame count in Z; if not, they cost nothing."""
+
+
+_SPACE_RULES: dict[Preset, _SpaceRule] = {
+    "visd": _SpaceRule(True, "max", False, True),
+    "open_o3": _SpaceRule(False, "max", False, True),
+    "vision_coach": _SpaceRule(True, "mean", True, False),
+}
+
+
+class ThinkSpace(Reward):
+    """How well the boxes of the reasoning lie on what they name (Eq. 13).
+
+    A mention `<obj>…</obj><box>…</box>at<t>…</t>s` counts where an annotated key frame is near in
+    time; its score is the IoU with that frame's objects, the mean over mentions the reward. For
+    spatial grounding the best box of the reasoning is compared with the answer's.
+
+    Presets: `visd` gates by |t - t*| <= τ, takes the best object and divides by all mentions, a
+    reading of Eq. 13, which leaves Z open; `open_o3` is that code's one-sided gate; `vision_coach`
+    is its released run: objects of a similar name, their mean, unmatched mentions free.
+    """
+
+    name: ClassVar[str] = "think_space"
+
+    def __init__(
+        self, weight: float = 1.0, preset: Preset = "visd", tolerance_s: float = 1.0
+    ) -> None:
+        """Remember weight and reading.
+
+        Args:
+            weight: α of Eq. 10.
+            preset: Which reading of Eq. 13.
+            tolerance_s: τ in seconds; both code bases have 1, the Open-o3-Video paper 3.
+        """
+        super().__init__(weight)
+        self.rule, self.tolerance_s = _SPACE_RULES[preset], tolerance_s
+
+    def applies_to(self, sample: VideoSample) -> bool:
+        """Tasks with annotated boxes."""
+        return sample.task in (*_BOX_TASKS, *_POINT_TASKS) and bool(sample.evidence.boxes)
+
+    def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
+        """Score the think block; 0 without a mention."""
+        if not self.applies_to(sample):
+            return 0.0
+        if sample.task in _BOX_TASKS:
+            truth = sample.evidence.boxes[0].box
+            return max((box_iou(b, truth) for b in grammar.all_boxes(response.think)), default=0.0)
+        mentions = grammar.grounded_mentions(response.think)
+        scores = [self._score(mention, sample) for mention in mentions]
+        matched = [score for score in scores if score is not None]
+        counted = len(scores) if self.rule.counts_unmatched else max(1, len(matched))
+        return sum(matched) / counted if counted else 0.0
+
+    def _score(self, mention: GroundedMention, sample: VideoSample) -> float | None:
+        """IoU of one mention; None where no key frame, or no object of its name, is near."""
+        near = [box for box in sample.evidence.boxes if self._is_near(mention.time_s, box)]
+        if not near:
+            return None
+        gaps = {box.time_s: abs(mention.time_s - _given(box.time_s)) for box in near}
+        frame = min(gaps, key=lambda time: gaps[time])
+        by_object: dict[str, list[Box]] = {}
+        for box in near:
+            if box.time_s == frame and self._is_named(mention.name, box.name):
+                by_object.setdefault(box.name, []).append(box.box)
+        if not by_object:
+            return None
+        scores = [
+            sum(max(box_iou(claim, truth) for claim in mention.boxes) for truth in truths)
+            / len(truths)
+            for truths in by_object.values()
+        ]
+        return max(scores) if self.rule.over_objects == "max" else sum(scores) / len(scores)
+
+    def _is_near(self, time_s: float, box: BoxAt) -> bool:
+        if box.time_s is None:
+            return False
+        ahead = box.time_s - time_s
+        return (
+            abs(ahead) <= self.tolerance_s if self.rule.is_symmetric else ahead < self.tolerance_s
+        )
+
+    def _is_named(self, claimed: str, true: str) -> bool:
+        """Equal, one inside the other, or a word in common, whatever the case."""
+        if not self.rule.needs_name:
+            return True
+        claimed, true = claimed.lower().strip(), true.lower().strip()
+        shares_word = bool(set(claimed.split()) & set(true.split()))
+        return bool(claimed) and (claimed in true or true in claimed or shares_word)
+
+
+class GroundedFormat(Reward):
+    """1 for a sound envelope with the grounding its task asks for, 0.5 without it, else 0.
+
+    Sound: think and answer blocks, opened as often as closed, and so `<obj>`, `<box>` and `<t>` in
+    the reasoning. Asked for: two times for temporal tasks; an object with a box for spatial
+    grounding; object, box and time for spatio-temporal questions; nothing otherwise. Unlike the
+    code bases a repeated block scores 0: a policy that is paid for tags learns to repeat them.
+    """
+
+    name: ClassVar[str] = "format"
+
+    def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
+        """Score the form, right or wrong."""
+        think = response.think
+        is_balanced = all(
+            think.count(f"<{tag}>") == think.count(f"</{tag}>") for tag in ("obj", "box", "t")
+        )
+        if response.problem is not None or not is_balanced:
+            return 0.0
+        if sample.task in _SEGMENT_TASKS:
+            is_grounded = len(grammar.mentioned_times(think)) >= 2
+        elif sample.task in _BOX_TASKS:
+            is_grounded = all(
+                "<obj>" in text and "<box>" in text for text in (think + response.answer,)
+            )
+        elif sample.task in _POINT_TASKS:
+            is_grounded = all(tag in think for tag in ("<obj>", "<box>", "<t>"))
+        else:
+            is_grounded = True
+        return 1.0 if is_grounded else 0.5
+
+
+def rouge_f1(text: str, truth: str) -> float:
+    """Mean of ROUGE-1, -2 and -L F1 with stemming, in [0, 1]."""
+    scores = _ROUGE.score(truth, text)
+    return sum(score.fmeasure for score in scores.values()) / len(scores)
+
+
+def _key_times(sample: VideoSample) -> list[float]:
+    return [box.time_s for box in sample.evidence.boxes if box.time_s is not None]
+
+
+def _given(value: float | None) -> float:
+    assert value is not None, "only boxes with a time are near"
+    return value
