@@ -1,5 +1,6 @@
 """Lightning callbacks, named in YAML by class: schedules and observers."""
 
+from callbacks.curriculum import Curriculum
 from callbacks.ema_teacher_update import EMATeacherUpdate
 from callbacks.export_student import ExportStudent
 from callbacks.lambda_annealing import LambdaAnnealing
@@ -9,8 +10,10 @@ from callbacks.random_state import RandomState
 from callbacks.rollout_table import RolloutTable
 from callbacks.run_progress import RunProgress
 from callbacks.run_summary import RunSummary
+from callbacks.token_credit_view import TokenCreditView
 
 __all__ = [
+    "Curriculum",
     "EMATeacherUpdate",
     "ExportStudent",
     "LambdaAnnealing",
@@ -20,4 +23,5 @@ __all__ = [
     "RolloutTable",
     "RunProgress",
     "RunSummary",
+    "TokenCreditView",
 ]

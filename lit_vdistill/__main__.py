@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lit_vdistill.data import tools
+from lit_vdistill.tracking import credit_page
 
 PROG = "python -m lit_vdistill"
 TRAINING_COMMANDS = {
@@ -18,6 +19,10 @@ TOOLS: dict[str, Any] = {
         "_help": "look at data before training on it",
         "check": tools.check,
         "world": tools.world,
+    },
+    "show": {
+        "_help": "look into a run",
+        "credit": credit_page.credit,
     },
 }
 

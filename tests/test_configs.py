@@ -7,7 +7,9 @@ from lit_vdistill.__main__ import main
 
 COMPLETE = sorted(p for p in Path("configs").glob("*.yaml"))
 FRAGMENTS = sorted(
-    p for folder in ("cluster", "data", "logger") for p in Path("configs", folder).glob("*.yaml")
+    p
+    for folder in ("cluster", "curriculum", "data", "logger")
+    for p in Path("configs", folder).glob("*.yaml")
 )
 PAPER = sorted(Path("configs/paper").glob("*.yaml"))
 

@@ -1,8 +1,9 @@
 """The one data module, shared by every stage: media, questions and the teacher pool."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
 from lit_vdistill.data.dataset import PromptBatch, PromptConfig, PromptDataset, collate
+from lit_vdistill.data.mixture import Mixture, difficulties, mixture_order
 from lit_vdistill.data.records import BadSample, read_records
 from lit_vdistill.data.sampler import ResumableSampler, ShardedEvalSampler
 from lit_vdistill.data.synthetic import WorldConfig
@@ -115,6 +117,8 @@ class VideoDistillDataModule(LightningDataModule):
         self.processor_path = processor
         self.sources, self.frames, self.prompt = sources, frames, prompt
         self.loader, self.world = loader, world
+        self.mixture: Mixture | None = None
+        """What is drawn when, if not everything once an epoch; `Curriculum` sets it."""
         self._sampler: ResumableSampler | None = None
         self._resume: dict[str, int] = {"epoch": 0, "batches": 0}
 
@@ -151,9 +155,23 @@ class VideoDistillDataModule(LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
             batch_size=batch_size,
+            order=None if self.mixture is None else self._mixed_order(self.mixture),
         )
         self._sampler.resume(self._resume["epoch"], self._resume["batches"] * batch_size)
         return self._loader(self.train_set, self._sampler, batch_size)
+
+    def _mixed_order(self, mixture: Mixture) -> Callable[[int], list[int]]:
+        assert self.trainer is not None
+        hardness = difficulties(self.train_set.mean_qualities())
+        tasks = [str(sample.task) for sample in self.train_set.samples]
+        batches = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return partial(
+            mixture_order,
+            list(zip(tasks, hardness, strict=True)),
+            mixture,
+            seed=self.loader.seed,
+            samples_per_step=self.loader.batch_size * batches,
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every held-out sample once, in order."""

@@ -14,7 +14,7 @@ from lit_vdistill.data.video import MediaError, MediaReader
 from lit_vdistill.models.prompt import EncodedPrompt, Medium, encode_prompt
 from lit_vdistill.pool.quality import score_responses
 from lit_vdistill.responses.prompts import PromptTemplate, render_messages
-from lit_vdistill.types import ScoredResponse, TeacherResponse, VideoSample
+from lit_vdistill.types import ScoredResponse, Task, TeacherResponse, VideoSample
 
 BoxUnits = Literal["pixels", "thousandths"]
 
@@ -130,6 +130,22 @@ class PromptDataset(Dataset[Item | BadSample]):
             self._keep(index, item)
         return item
 
+    def mean_qualities(self) -> list[float | None]:
+        """Mean quality of each sample's teacher responses, without reading its medium.
+
+        None without a pool, and where a box in pixels would need the medium's size.
+        """
+        found: list[float | None] = []
+        for sample in self.samples:
+            pool = self.pools.get(sample.id, ())
+            needs_size = sample.task is Task.SPATIAL_GROUNDING and self.box_units == "pixels"
+            if not pool or needs_size:
+                found.append(None)
+                continue
+            scored = score_responses(_in_units(sample, 1000, 1000), pool)
+            found.append(sum(response.quality for response in scored) / len(scored))
+        return found
+
     def _encode(self, sample: VideoSample) -> Item | BadSample:
         medium = None
         if sample.media is not None:
@@ -163,7 +179,10 @@ def in_text_units(sample: VideoSample, medium: Medium | None, units: BoxUnits) -
     if medium is None or not sample.evidence.boxes:
         return sample
     height, width = medium.frames.shape[1:3]
-    x, y = (width, height) if units == "pixels" else (1000, 1000)
+    return _in_units(sample, *((width, height) if units == "pixels" else (1000, 1000)))
+
+
+def _in_units(sample: VideoSample, x: int, y: int) -> VideoSample:
     boxes = tuple(
         replace(item, box=(item.box[0] * x, item.box[1] * y, item.box[2] * x, item.box[3] * y))
         for item in sample.evidence.boxes

@@ -1,4 +1,4 @@
-"""Records on disk: the project's own JSONL and Video-R1's JSON.
+"""Records on disk: the project's own JSONL, and Video-R1's and Open-o3-Video's (STGR) JSON.
 
 The own format has one JSON object a line:
 
@@ -30,7 +30,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lit_vdistill.types import BoxAt, Evidence, MediaType, Task, VideoSample
+from lit_vdistill.data.schema import check_sample, expect, media_type_of, numbers, text_of
+from lit_vdistill.data.stgr import STGR_TASKS, parse_stgr
+from lit_vdistill.types import BoxAt, Evidence, Task, VideoSample
 
 _VIDEO_R1_TASKS = {
     "multiple choice": Task.MCQ,
@@ -56,7 +58,7 @@ class BadSample:
 
 
 def read_records(path: str | Path) -> tuple[list[VideoSample], list[BadSample]]:
-    """Read a file in one of the known formats: `.jsonl` is our own, `.json` is Video-R1's list.
+    """Read a file in a known format: `.jsonl` is our own, `.json` a list of Video-R1 or STGR.
 
     Returns:
         The good samples in file order and the bad records; an id that was seen before is bad.
@@ -68,10 +70,11 @@ def read_records(path: str | Path) -> tuple[list[VideoSample], list[BadSample]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"records {path} do not exist (data.train_path, data.val_path)")
-    readers = {".jsonl": (_lines, parse_record), ".json": (_video_r1_rows, parse_video_r1)}
+    readers = {".jsonl": (_lines, parse_record), ".json": (_json_rows, _parse_row)}
     if path.suffix not in readers:
         raise ValueError(
-            f"{path}: unknown format '{path.suffix}', expected .jsonl (own) or .json (Video-R1)"
+            f"{path}: unknown format '{path.suffix}', expected .jsonl (own) or .json (Video-R1 or "
+            "STGR)"
         )
     rows, parse = readers[path.suffix]
     samples: dict[str, VideoSample] = {}
@@ -102,26 +105,32 @@ def parse_record(raw: Any) -> VideoSample:
     Raises:
         ValueError: Names the key, what was expected and what came.
     """
-    raw = _expect(raw, dict, "record")
+    raw = expect(raw, dict, "record")
     known = {field.name for field in fields(VideoSample)}
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"unknown key '{unknown[0]}', the schema has {sorted(known)}")
     media = raw.get("media")
     sample = VideoSample(
-        id=_text(raw, "id"),
-        task=_task(_text(raw, "task")),
-        question=_text(raw, "question"),
-        answer=_text(raw, "answer"),
-        media=None if media is None else _expect(media, str, "media"),
-        media_type=_media_type(raw.get("media_type", "text" if media is None else "video")),
+        id=text_of(raw, "id"),
+        task=_task(text_of(raw, "task")),
+        question=text_of(raw, "question"),
+        answer=text_of(raw, "answer"),
+        media=None if media is None else expect(media, str, "media"),
+        media_type=media_type_of(raw.get("media_type", "text" if media is None else "video")),
         options=tuple(
-            _expect(o, str, "options") for o in _expect(raw.get("options", []), list, "options")
+            expect(o, str, "options") for o in expect(raw.get("options", []), list, "options")
         ),
-        evidence=_evidence(_expect(raw.get("evidence", {}), dict, "evidence")),
-        meta=_expect(raw.get("meta", {}), dict, "meta"),
+        evidence=_evidence(expect(raw.get("evidence", {}), dict, "evidence")),
+        meta=expect(raw.get("meta", {}), dict, "meta"),
     )
     check_sample(sample)
     return sample
+
+
+def _parse_row(raw: Any) -> VideoSample:
+    """One row of a JSON list, by the format that its task's name belongs to."""
+    is_stgr = isinstance(raw, dict) and raw.get("task") in STGR_TASKS
+    return parse_stgr(raw) if is_stgr else parse_video_r1(raw)
 
 
 def parse_video_r1(raw: Any) -> VideoSample:
@@ -130,79 +139,35 @@ def parse_video_r1(raw: Any) -> VideoSample:
     Raises:
         ValueError: Names the key, what was expected and what came.
     """
-    raw = _expect(raw, dict, "row")
-    kind = _text(raw, "problem_type")
+    raw = expect(raw, dict, "row")
+    kind = text_of(raw, "problem_type")
     if kind not in _VIDEO_R1_TASKS:
         raise ValueError(f"'problem_type' must be one of {sorted(_VIDEO_R1_TASKS)}, got '{kind}'")
-    solution = re.search(r"<answer>(.*?)</answer>", _text(raw, "solution"), re.DOTALL)
+    solution = re.search(r"<answer>(.*?)</answer>", text_of(raw, "solution"), re.DOTALL)
     if not solution:
         raise ValueError(f"'solution' has no <answer>…</answer>: {raw['solution']!r}")
     options = raw.get("options") or []
     sample = VideoSample(
         id=str(raw.get("problem_id", "")),
         task=_VIDEO_R1_TASKS[kind],
-        question=_text(raw, "problem"),
+        question=text_of(raw, "problem"),
         answer=solution.group(1).strip(),
-        media=_text(raw, "path").removeprefix("./"),
-        media_type=_media_type(raw.get("data_type", "video")),
+        media=text_of(raw, "path").removeprefix("./"),
+        media_type=media_type_of(raw.get("data_type", "video")),
         # "A. cup" -> "cup": our options carry no letters.
-        options=tuple(re.sub(r"^[A-Z][.)]\s*", "", _expect(o, str, "options")) for o in options),
+        options=tuple(re.sub(r"^[A-Z][.)]\s*", "", expect(o, str, "options")) for o in options),
         meta={"source": "video-r1"},
     )
     check_sample(sample)
     return sample
 
 
-def check_sample(sample: VideoSample) -> None:
-    """Whether a sample carries what its task needs.
-
-    Raises:
-        ValueError: Names the key, what was expected and what came.
-    """
-    if not sample.id or not sample.question:
-        raise ValueError("'id' and 'question' must not be empty")
-    if (sample.media is None) != (sample.media_type == "text"):
-        raise ValueError(f"'media' is {sample.media!r} but 'media_type' is '{sample.media_type}'")
-    _check_answer(sample)
-    for start, end in sample.evidence.spans:
-        if not 0 <= start <= end:
-            raise ValueError(f"'evidence.spans' must have 0 <= start <= end, got [{start}, {end}]")
-    for item in sample.evidence.boxes:
-        x1, y1, x2, y2 = item.box
-        # 1 % of tolerance: annotators' boxes overshoot the frame by rounding.
-        if not (0 <= x1 < x2 <= 1.01 and 0 <= y1 < y2 <= 1.01):
-            raise ValueError(
-                "'evidence.boxes' must be shares of width and height with x1 < x2 and y1 < y2 in "
-                f"[0, 1], got {list(item.box)}"
-            )
-
-
-def _check_answer(sample: VideoSample) -> None:
-    answer, task = sample.answer, sample.task
-    if task in (Task.MCQ, Task.TEMPORAL_MCQ):
-        letters = [chr(ord("A") + i) for i in range(len(sample.options))]
-        if answer not in letters:
-            raise ValueError(
-                f"'answer' must be the letter of one of the options {letters}, got '{answer}'"
-            )
-    if task is Task.BINARY and answer.lower() not in ("yes", "no"):
-        raise ValueError(f"'answer' of a binary task must be yes or no, got '{answer}'")
-    if task is Task.NUMERICAL and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", answer):
-        raise ValueError(f"'answer' of a numerical task must be a plain number, got '{answer}'")
-    if task in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ) and not sample.evidence.spans:
-        raise ValueError(f"task '{task}' needs 'evidence.spans'")
-    if task is Task.SPATIAL_GROUNDING and not sample.evidence.boxes:
-        raise ValueError(f"task '{task}' needs 'evidence.boxes'")
-    if not answer:
-        raise ValueError("'answer' must not be empty")
-
-
 def _evidence(raw: Mapping[str, Any]) -> Evidence:
-    spans = _expect(raw.get("spans", []), list, "evidence.spans")
-    boxes = _expect(raw.get("boxes", []), list, "evidence.boxes")
+    spans = expect(raw.get("spans", []), list, "evidence.spans")
+    boxes = expect(raw.get("boxes", []), list, "evidence.boxes")
     return Evidence(
-        spans=tuple(_numbers(span, 2, "evidence.spans") for span in spans),  # type: ignore[misc]
-        boxes=tuple(_box_at(_expect(box, dict, "evidence.boxes")) for box in boxes),
+        spans=tuple(numbers(span, 2, "evidence.spans") for span in spans),  # type: ignore[misc]
+        boxes=tuple(_box_at(expect(box, dict, "evidence.boxes")) for box in boxes),
     )
 
 
@@ -210,39 +175,14 @@ def _box_at(raw: Mapping[str, Any]) -> BoxAt:
     time_s = raw.get("time_s")
     if time_s is not None and not isinstance(time_s, (int, float)):
         raise ValueError(f"'evidence.boxes.time_s' must be a number or null, got {time_s!r}")
-    box = _numbers(raw.get("box"), 4, "evidence.boxes.box")
-    return BoxAt(time_s, _text(raw, "name"), box)  # type: ignore[arg-type]
-
-
-def _numbers(value: Any, count: int, key: str) -> tuple[float, ...]:
-    is_list = isinstance(value, list) and len(value) == count
-    if not is_list or not all(type(item) in (int, float) for item in value):
-        raise ValueError(f"'{key}' must be a list of {count} numbers, got {value!r}")
-    return tuple(float(item) for item in value)
-
-
-def _text(raw: Mapping[str, Any], key: str) -> str:
-    if key not in raw:
-        raise ValueError(f"the key '{key}' is missing")
-    return _expect(raw[key], str, key)
+    box = numbers(raw.get("box"), 4, "evidence.boxes.box")
+    return BoxAt(time_s, text_of(raw, "name"), box)  # type: ignore[arg-type]
 
 
 def _task(name: str) -> Task:
     if name not in list(Task):
         raise ValueError(f"'task' must be one of {[str(task) for task in Task]}, got '{name}'")
     return Task(name)
-
-
-def _media_type(name: Any) -> MediaType:
-    if name not in ("video", "image", "text"):
-        raise ValueError(f"'media_type' must be video, image or text, got {name!r}")
-    return name
-
-
-def _expect(value: Any, kind: type, key: str) -> Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"'{key}' must be a {kind.__name__}, got {value!r}")
-    return value
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -252,7 +192,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
                 yield f"{path}, line {number}", lambda line=line: json.loads(line)
 
 
-def _video_r1_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

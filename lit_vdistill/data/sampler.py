@@ -1,13 +1,13 @@
 """Samplers that are functions of seed and epoch, sharded, and resumable in mid-epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.utils.data import Sampler
 
 
 class ResumableSampler(Sampler[int]):
-    """A shuffled shard of a dataset whose order depends on (seed, epoch) alone.
+    """A shard of a dataset whose order depends on (seed, epoch) alone: a shuffle, unless told.
 
     Lightning inserts a shuffling sampler of its own under distributed strategies unless told not
     to (`use_distributed_sampler: false`), and it asks for an iterator before it sets the epoch, so
@@ -15,7 +15,14 @@ class ResumableSampler(Sampler[int]):
     """
 
     def __init__(
-        self, size: int, *, seed: int, rank: int, world_size: int, batch_size: int
+        self,
+        size: int,
+        *,
+        seed: int,
+        rank: int,
+        world_size: int,
+        batch_size: int,
+        order: Callable[[int], list[int]] | None = None,
     ) -> None:
         """Set the shard.
 
@@ -25,6 +32,7 @@ class ResumableSampler(Sampler[int]):
             rank: This process among all.
             world_size: Number of processes.
             batch_size: Samples a process and batch; an incomplete last batch is left out.
+            order: Indices of an epoch, over all processes; None shuffles.
 
         Raises:
             ValueError: When the dataset does not fill one batch.
@@ -36,6 +44,7 @@ class ResumableSampler(Sampler[int]):
                 f"{size} training samples do not fill one batch: {world_size} processes x "
                 f"data.loader.batch_size {batch_size}; lower the batch size"
             )
+        self.order = order or self._shuffled
         self.epoch = 0
         self._resume_epoch, self._resume_at = 0, 0
 
@@ -50,10 +59,12 @@ class ResumableSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this shard for the current epoch."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.size, generator=generator).tolist()
-        shard = order[self.rank :: self.world_size][: self.per_rank]
+        shard = self.order(self.epoch)[self.rank :: self.world_size][: self.per_rank]
         yield from shard[self._resume_at if self.epoch == self._resume_epoch else 0 :]
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return torch.randperm(self.size, generator=generator).tolist()
 
     def __len__(self) -> int:
         """Samples of an epoch on this process, resumed or not."""

@@ -22,7 +22,7 @@ def weights(path):
 SMALL = {
     "sft": [],
     "rmsd": ["--model.loss.group_size=2", "--model.disc.warmup_max_steps=5"],
-    "visd": ["--model.loss.group_size=2", "--model.credit.conditioning=feedback"],
+    "visd": ["--model.loss.group_size=2", "--config=configs/curriculum/easy_first.yaml"],
 }
 
 

@@ -11,8 +11,9 @@ from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Answer, GroundedFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
+from lit_vdistill.stages.replay import CreditConfig
 from lit_vdistill.stages.step import SampledStep
-from lit_vdistill.stages.visd import CreditConfig, VISDModule
+from lit_vdistill.stages.visd import VISDModule
 from lit_vdistill.types import RolloutGroup
 
 RIGHT = "<think>t</think><answer>B</answer>"

@@ -1,0 +1,114 @@
+"""Which tokens the teacher's knowledge speaks to."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+
+from lit_vdistill.data.dataset import Item
+from lit_vdistill.models.vlm import is_zero3_sharded
+from lit_vdistill.stages import VISDModule
+from lit_vdistill.stages.step import StepRecord
+
+
+class TokenCreditView(Callback):
+    """Records one rollout of every n-th step under two teachers, for `show credit`.
+
+    The rollout with the largest advantage by size is replayed twice more: by a teacher that knows
+    the answer, and by one that knows evidence and feedback too (VISD Eqs. 29-31), with weights as
+    they stand after the step. Only looks: leaving it out changes no weight.
+    """
+
+    def __init__(self, folder: str, every_n_steps: int = 20) -> None:
+        """Set up.
+
+        Args:
+            folder: A JSON file a record is written to `<folder>/credit/`.
+            every_n_steps: Optimizer steps between two records.
+        """
+        self.folder, self.every_n_steps = Path(folder) / "credit", every_n_steps
+        self._written = -1
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse weights that one process cannot run alone.
+
+        Raises:
+            ValueError: Under DeepSpeed ZeRO-3.
+        """
+        if is_zero3_sharded(pl_module):
+            raise ValueError(
+                "callbacks.TokenCreditView replays on the first process alone, which sharded "
+                "weights do not allow; leave it out of trainer.callbacks under DeepSpeed ZeRO-3"
+            )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record the step just taken when its turn has come."""
+        assert isinstance(pl_module, VISDModule), "TokenCreditView needs a VISD stage"
+        record = pl_module.last_step
+        if record is None or record.step % self.every_n_steps or record.step == self._written:
+            return
+        self._written = record.step
+        index = int(record.advantages.flatten().abs().argmax())
+        if not trainer.is_global_zero or not record.advantages.flatten()[index]:
+            return
+        group, number = divmod(index, record.advantages.shape[1])
+        item = batch.items[group]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        found = {
+            **_facts(pl_module, record, group, number),
+            "frames": _frames(item, data.reader) if item.sample.media else [],
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^\w.-]", "_", item.sample.id)
+        path = self.folder / f"{record.step:06d}-{name}.json"
+        path.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+
+
+def _facts(stage: VISDModule, record: StepRecord, group: int, number: int) -> dict[str, Any]:
+    view, feedback = stage.view_tokens(record, group * record.advantages.shape[1] + number)
+    sample = record.sampled.groups[group].sample
+    return {
+        "sample": sample.id,
+        "step": record.step,
+        "rollout": number,
+        "question": sample.question,
+        "answer": sample.answer,
+        "tokens": [stage.processor.tokenizer.decode([token]) for token in view.ids],
+        "answer_log_ratio": view.answer_log_ratio,
+        "feedback_log_ratio": view.feedback_log_ratio,
+        "weights": view.weights,
+        "clip": stage.credit_config.clip,
+        "advantage": record.advantages[group, number].item(),
+        "rewards": dict(record.sampled.breakdowns[group][number]),
+        "feedback": feedback,
+    }
+
+
+def _frames(item: Item, reader: Any) -> list[dict[str, Any]]:
+    """Frames as the network sees them, with the annotated boxes nearest to them in time."""
+    medium = reader.read(item.sample.media, item.sample.media_type)
+    frames = []
+    for pixels, time_s in zip(medium.frames, medium.times_s, strict=True):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format="PNG")
+        frames.append(
+            {
+                "time_s": time_s,
+                "width": pixels.shape[1],
+                "height": pixels.shape[0],
+                "png": base64.b64encode(file.getvalue()).decode(),
+                "boxes": [],
+            }
+        )
+    for box in item.sample.evidence.boxes:
+        at = 0.0 if box.time_s is None else box.time_s
+        nearest = min(frames, key=lambda frame: abs(frame["time_s"] - at))
+        nearest["boxes"].append({"name": box.name, "box": list(box.box)})
+    return frames

@@ -1,0 +1,83 @@
+"""What a sample must carry, and the checks that say what is wrong with one.
+
+All raise ValueError and name the key, what was expected and what came.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lit_vdistill.types import MediaType, Task, VideoSample
+
+
+def check_sample(sample: VideoSample) -> None:
+    """Whether a sample carries what its task needs.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
+    if not sample.id or not sample.question:
+        raise ValueError("'id' and 'question' must not be empty")
+    if (sample.media is None) != (sample.media_type == "text"):
+        raise ValueError(f"'media' is {sample.media!r} but 'media_type' is '{sample.media_type}'")
+    _check_answer(sample)
+    for start, end in sample.evidence.spans:
+        if not 0 <= start <= end:
+            raise ValueError(f"'evidence.spans' must have 0 <= start <= end, got [{start}, {end}]")
+    for item in sample.evidence.boxes:
+        x1, y1, x2, y2 = item.box
+        # 1 % of tolerance: annotators' boxes overshoot the frame by rounding.
+        if not (0 <= x1 < x2 <= 1.01 and 0 <= y1 < y2 <= 1.01):
+            raise ValueError(
+                "'evidence.boxes' must be shares of width and height with x1 < x2 and y1 < y2 in "
+                f"[0, 1], got {list(item.box)}"
+            )
+
+
+def _check_answer(sample: VideoSample) -> None:
+    answer, task = sample.answer, sample.task
+    if task in (Task.MCQ, Task.TEMPORAL_MCQ):
+        letters = [chr(ord("A") + i) for i in range(len(sample.options))]
+        if answer not in letters:
+            raise ValueError(
+                f"'answer' must be the letter of one of the options {letters}, got '{answer}'"
+            )
+    if task is Task.BINARY and answer.lower() not in ("yes", "no"):
+        raise ValueError(f"'answer' of a binary task must be yes or no, got '{answer}'")
+    if task is Task.NUMERICAL and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", answer):
+        raise ValueError(f"'answer' of a numerical task must be a plain number, got '{answer}'")
+    if task in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ) and not sample.evidence.spans:
+        raise ValueError(f"task '{task}' needs 'evidence.spans'")
+    if task is Task.SPATIAL_GROUNDING and not sample.evidence.boxes:
+        raise ValueError(f"task '{task}' needs 'evidence.boxes'")
+    if not answer:
+        raise ValueError("'answer' must not be empty")
+
+
+def numbers(value: Any, count: int, key: str) -> tuple[float, ...]:
+    """A list of so many numbers, as floats."""
+    is_list = isinstance(value, list) and len(value) == count
+    if not is_list or not all(type(item) in (int, float) for item in value):
+        raise ValueError(f"'{key}' must be a list of {count} numbers, got {value!r}")
+    return tuple(float(item) for item in value)
+
+
+def text_of(raw: Mapping[str, Any], key: str) -> str:
+    """The text under a key that must be there."""
+    if key not in raw:
+        raise ValueError(f"the key '{key}' is missing")
+    return expect(raw[key], str, key)
+
+
+def media_type_of(name: Any) -> MediaType:
+    """One of the three media types."""
+    if name not in ("video", "image", "text"):
+        raise ValueError(f"'media_type' must be video, image or text, got {name!r}")
+    return name
+
+
+def expect(value: Any, kind: type, key: str) -> Any:
+    """The value, if it is of the kind."""
+    if not isinstance(value, kind):
+        raise ValueError(f"'{key}' must be a {kind.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,128 @@
+"""Open-o3-Video's records (STGR-SFT.json, STGR-RL.json), which VISD trains on.
+
+Media of a row lie in a folder that its source decides, below `data.sources.media_root`. Boxes of
+video rows are shares of the frame, those of image rows pixels of the original image.
+"""
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lit_vdistill.data.schema import check_sample, expect, numbers, text_of
+from lit_vdistill.types import BoxAt, Evidence, Span, Task, VideoSample
+
+STGR_TASKS = {
+    "visual QA": Task.SPATIAL_GROUNDING,
+    "temporal-spatial free-form QA": Task.SPATIO_TEMPORAL_QA,
+    "temporal QA": Task.TEMPORAL_GROUNDING,
+    "temporal QA (MCQ)": Task.TEMPORAL_MCQ,
+    "General video QA MCQ": Task.MCQ,
+    "General video QA Free-form": Task.OPEN_ENDED,
+}
+_FOLDERS = {  # the first that the source contains
+    "videoespresso_train_video": "videoespresso/videos",
+    "timerft": "timerft",
+    "gqa": "gqa",
+    "treevgr": "treevgr",
+    "TreeVGR": "treevgr",
+    "STR_plm": "stgr/plm/videos",
+    "STR": "stgr/temporal_grounding/videos",
+    "TVG": "tvg_r1",
+    "videor1": "videor1",
+}
+_OPTION = re.compile(r"(?:^|\s)\(?([A-Z])[.)]\s+(.*?)(?=\s+\(?[A-Z][.)]\s|\s*$)", re.DOTALL)
+_ANSWER_BOX = re.compile(r"<obj>(.*?)</obj>\s*<box>(\[.*?\])</box>", re.DOTALL)
+
+
+def parse_stgr(raw: Any) -> VideoSample:
+    """One row of an STGR file.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
+    raw = expect(raw, dict, "row")
+    task = STGR_TASKS[text_of(raw, "task")]
+    is_image = task is Task.SPATIAL_GROUNDING
+    question, answer = text_of(raw, "question"), text_of(raw, "answer").strip()
+    options: tuple[str, ...] = ()
+    if task in (Task.MCQ, Task.TEMPORAL_MCQ):
+        question, options = _split_options(question)
+    evidence = Evidence()
+    if task in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ):
+        letter, _, span = answer.rpartition("\n")
+        evidence = Evidence(spans=(_span(span),))
+        answer = letter.strip() if task is Task.TEMPORAL_MCQ else answer
+    elif is_image:
+        evidence, answer = _image_evidence(raw, answer)
+    elif task is Task.SPATIO_TEMPORAL_QA:
+        evidence = Evidence(boxes=_key_boxes(raw))
+    path = text_of(raw, "image_path" if is_image else "video_path")
+    sample = VideoSample(
+        id=str(raw.get("id", "")),
+        task=task,
+        question=question,
+        answer=answer,
+        media=f"{_folder(text_of(raw, 'source'))}/{path}",
+        media_type="image" if is_image else "video",
+        options=options,
+        evidence=evidence,
+        meta={"source": raw["source"]},
+    )
+    check_sample(sample)
+    return sample
+
+
+def _folder(source: str) -> str:
+    for part, folder in _FOLDERS.items():
+        if part in source:
+            return folder
+    raise ValueError(f"'source' must contain one of {sorted(_FOLDERS)}, got '{source}'")
+
+
+def _split_options(question: str) -> tuple[str, tuple[str, ...]]:
+    """The bare question and its options: STGR writes `… A. cat B. dog` into one text."""
+    found = list(_OPTION.finditer(question))
+    letters = "".join(match.group(1) for match in found)
+    if len(found) < 2 or letters != "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(found)]:
+        raise ValueError(f"'question' must list its options as 'A. … B. …', got {question!r}")
+    bare = question[: found[0].start()].strip()
+    return bare, tuple(match.group(2).strip() for match in found)
+
+
+def _span(text: str) -> Span:
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"'answer' must end with [start, end] in seconds, got {text!r}") from error
+    start, end = numbers(value, 2, "answer")
+    return start, end
+
+
+def _image_evidence(raw: Mapping[str, Any], answer: str) -> tuple[Evidence, str]:
+    """The answer's box as shares of the original image, and the object's name as the answer."""
+    match = _ANSWER_BOX.search(answer)
+    if not match:
+        raise ValueError(f"'answer' must hold <obj>…</obj><box>[…]</box>, got {answer!r}")
+    width, height = numbers(raw.get("image_size"), 2, "image_size")
+    x1, y1, x2, y2 = numbers(ast.literal_eval(match.group(2)), 4, "answer")
+    box = (x1 / width, y1 / height, x2 / width, y2 / height)
+    name = match.group(1).strip()
+    return Evidence(boxes=(BoxAt(None, name, box),)), name
+
+
+def _key_boxes(raw: Mapping[str, Any]) -> tuple[BoxAt, ...]:
+    """Boxes of all key frames; a key frame without boxes is allowed, one without a time is not."""
+    items = expect(raw.get("key_items") or {}, dict, "key_items")
+    boxes = []
+    for frame in expect(raw.get("key_frames") or [], list, "key_frames"):
+        frame = expect(frame, dict, "key_frames")
+        time_s = frame.get("time")
+        if not isinstance(time_s, (int, float)):
+            raise ValueError(f"'key_frames.time' must be a number, got {time_s!r}")
+        objects = items.get(str(frame.get("idx"))) or {}
+        for name, places in expect(objects, dict, "key_items").items():
+            for place in places or []:
+                x1, y1, x2, y2 = numbers(place, 4, "key_items")
+                boxes.append(BoxAt(float(time_s), name, (x1, y1, x2, y2)))
+    return tuple(boxes)

@@ -1,0 +1,1 @@
+"""What a run has seen, for people."""
