@@ -77,9 +77,9 @@ def _plot(path: Path, rows: Sequence[GridRow]) -> None:
         ("Rollouts", "seconds", "rollout_shared_s", "rollout_stock_s"),
         ("Peak memory of training", "MiB", "memory_shared_mib", "memory_dense_mib"),
     )
-    colours = {4: "C0", 8: "C1", 16: "C2"}
+    counts = sorted({row.rollouts for row in rows})
     for axis, (title, unit, ours, other) in zip(axes, panels, strict=True):
-        for count in sorted({row.rollouts for row in rows}):
+        for number, count in enumerate(counts):
             chosen = sorted(
                 (row for row in rows if row.rollouts == count), key=lambda row: row.prompt_tokens
             )
@@ -87,7 +87,7 @@ def _plot(path: Path, rows: Sequence[GridRow]) -> None:
             for key, style, name in ((ours, "-", "shared"), (other, "--", "a row a completion")):
                 axis.plot(
                     lengths, [getattr(row, key) for row in chosen], style, marker="o", markersize=3,
-                    color=colours[count], label=f"N = {count}, {name}",
+                    color=f"C{number}", label=f"N = {count}, {name}",
                 )  # fmt: skip
         axis.set(title=title, xlabel="prompt tokens", ylabel=unit, xscale="log", yscale="log")
         axis.grid(visible=True, alpha=0.3)
