@@ -11,6 +11,9 @@ import torch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+_TICKS = (256, 512, 1024, 2048, 4096, 8192)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def write(folder: Path, ratios: Mapping[str, float], rows: Sequence[GridRow]) ->
 
 
 def _plot(path: Path, rows: Sequence[GridRow]) -> None:
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4.6), layout="constrained")
     panels = (
         ("Training, forward and backward", "seconds", "train_shared_s", "train_dense_s"),
         ("Rollouts", "seconds", "rollout_shared_s", "rollout_stock_s"),
@@ -90,8 +93,14 @@ def _plot(path: Path, rows: Sequence[GridRow]) -> None:
                     color=f"C{number}", label=f"N = {count}, {name}",
                 )  # fmt: skip
         axis.set(title=title, xlabel="prompt tokens", ylabel=unit, xscale="log", yscale="log")
+        axis.set_xticks(_TICKS, [f"{tick:,}" for tick in _TICKS])
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_locator(NullLocator())
         axis.grid(visible=True, alpha=0.3)
-    axes[0].legend(fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(counts), fontsize=8)
     figure.suptitle(f"{device_name()}; completions of 48 tokens; medians of alternating rounds")
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

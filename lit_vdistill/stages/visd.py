@@ -95,11 +95,19 @@ class VISDModule(OnPolicyModule):
     def start_credit(
         self, sampled: SampledStep, advantages: Float[Tensor, " rows"]
     ) -> PendingCredit:
-        """Ask the judge about rollouts that will move something; nothing to ask at λ = 0."""
+        """Ask the judge about rollouts that will move something; nothing to ask at λ = 0.
+
+        Raises:
+            ValueError: When λ is above 0 and `credit.mix` was not, so that there is no teacher.
+        """
         if self.credit_mix == 0.0:
             return super().start_credit(sampled, advantages)
         active = advantages.nonzero()[:, 0].tolist()
-        assert self.ema_teacher is not None, "credit.mix is above 0, so there is a teacher"
+        if self.ema_teacher is None:
+            raise ValueError(
+                f"λ is {self.credit_mix}, but model.credit.mix is 0, so no teacher was made; set "
+                "model.credit.mix to what callbacks.LambdaAnnealing starts from"
+            )
         if not active and is_zero3_sharded(self.ema_teacher):
             active = [0]  # all processes gather a sharded teacher together
         cases = [case for i, case in enumerate(self._cases(sampled)) if i in set(active)]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -74,7 +75,8 @@ class VLMStage(LightningModule, ABC):
         self.policy_config, self.sampling, self.seed = policy, sampling, sampling.seed
         self.validation_config, self.optim_config = validation, optim
         self.rewards = list(rewards)
-        self.validation = Validation(self.rewards, validation.num_samples)
+        # Copies: what a callback anneals in the run must not move the scale that it is reported on.
+        self.validation = Validation(deepcopy(self.rewards), validation.num_samples)
         self.policy = None
         self.validation_report: dict[str, float] = {}
         """Results of the last validation, flat; `RunSummary` reads it."""

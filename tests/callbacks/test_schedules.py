@@ -45,6 +45,8 @@ def test_sigma_narrows_in_any_stage_with_rollouts(stage):
         annealing.on_train_batch_start(at(step), module, None, 0)
         (reward,) = (r for r in module.rewards if isinstance(r, ThinkTime))
         assert reward.sigma_s == expected
+        (reported,) = (r for r in module.validation.rewards if isinstance(r, ThinkTime))
+        assert reported.sigma_s == 4.0
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,18 @@ def test_discriminator_scores_equal_rows_equal_to_the_bit(family, prompts):
     assert len(set(scores.tolist())) == len(rows)
 
 
+def test_discriminator_scores_the_same_behind_a_shared_prompt(family, prompts, monkeypatch):
+    model, _ = family
+    discriminator = Discriminator(copy.deepcopy(model))
+    rows = [Row(p, ids) for p in (0, 2, 1, 3) for ids in COMPLETIONS]
+    with torch.no_grad():
+        discriminator.head.weight.normal_()
+        shared = discriminator(prompts, rows)
+        monkeypatch.setattr(discriminator.backbone, "shared_prefix", "never")
+        dense = discriminator(prompts, rows)
+    torch.testing.assert_close(shared, dense, atol=1e-4, rtol=1e-5)
+
+
 def test_discriminator_looks_at_the_last_token_and_at_the_video(family, prompts):
     model, _ = family
     discriminator = Discriminator(copy.deepcopy(model))

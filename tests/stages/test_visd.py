@@ -223,3 +223,11 @@ def test_the_teacher_shares_a_frozen_tower(batch_of, prepare, monkeypatch):
     monkeypatch.setattr(stage, "rule_rewards", lambda sampled: torch.tensor([[1.0, 0.0]]))
     stage.training_step(batch_of(["B"]), 0).backward()
     assert len(looks) == 1
+
+
+def test_annealing_from_above_a_mix_of_zero_is_an_error(prepare, two_groups):
+    stage = prepare(visd(mix=0.0))
+    assert stage.ema_teacher is None
+    stage.credit_mix = 0.5
+    with pytest.raises(ValueError, match=r"model\.credit\.mix is 0.*LambdaAnnealing"):
+        stage.start_credit(two_groups, ADVANTAGES.flatten())
