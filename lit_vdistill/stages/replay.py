@@ -113,14 +113,16 @@ class Replay(PendingCredit):
             log_ratio[self.is_active, : self.told.mask.shape[1]] = self._log_ratio(scores)
         weights = token_weights(log_ratio, self.advantages, self.config.clip)
         credit = mixed_credit(weights, self.mix).masked_fill(~scores.mask, 1.0)
-        self.metrics["credit/lambda"] = self.mix
-        for name, side in (("better", self.advantages > 0), ("worse", self.advantages < 0)):
-            chosen = scores.mask & side[:, None]
-            if bool(chosen.any()):
-                self.metrics[f"credit/weight_{name}"] = weights[chosen].mean().item()
-        if self.active:
-            chosen = scores.mask & self.is_active[:, None]
-            self.metrics["credit/abs_log_ratio"] = log_ratio[chosen].abs().mean().item()
+        better, worse = (
+            scores.mask & side[:, None] for side in (self.advantages > 0, self.advantages < 0)
+        )
+        # The same keys on all processes, whatever they have: logging waits for each of them.
+        self.metrics |= {
+            "credit/lambda": self.mix,
+            "credit/weight_better": _mean(weights[better], 1.0),
+            "credit/weight_worse": _mean(weights[worse], 1.0),
+            "credit/abs_log_ratio": _mean(log_ratio[better | worse].abs(), 0.0),
+        }
         return credit, self.metrics
 
     def _log_ratio(self, scores: TokenScores) -> Float[Tensor, "active seq"]:
@@ -141,9 +143,13 @@ class Replay(PendingCredit):
     def _feedback(self) -> list[str | None]:
         """What the judge says; without it the teacher sees answer and evidence."""
         found = self.asked.result()
-        if found:
-            self.metrics["judge/failures"] = sum(text is None for text in found) / len(found)
+        failures = sum(text is None for text in found)
+        self.metrics["judge/failures"] = failures / max(1, len(found))
         return found or [None] * len(self.active)
+
+
+def _mean(values: Tensor, otherwise: float) -> float:
+    return values.mean().item() if values.numel() else otherwise
 
 
 def replay_rows(

@@ -165,6 +165,14 @@ class VLMStage(LightningModule, ABC):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the policy's gradient norm before clipping; DeepSpeed keeps gradients to itself."""
+        assert self.policy is not None
+        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        if gradients:
+            norm = torch.nn.utils.get_total_norm(gradients)
+            self.log("policy/grad_norm", norm, batch_size=1, sync_dist=True)
+
     def scale_for_accumulation(self, loss: Tensor) -> Tensor:
         """Undo a division that is done twice.
 

@@ -55,6 +55,8 @@ def test_everything_is_logged(small_run, tmp_path):
         "disc/reward_share",
         "kl/ref",
         "match/empty_pool",
+        "policy/entropy",
+        "policy/grad_norm",
         "reward/content",
         "reward/disc",
         "reward/total",
