@@ -123,6 +123,26 @@ def rollouts_of(families):
 
 
 @pytest.fixture
+def sampled_of(rollouts_of):
+    """Builds a sampled step from a batch and, for each of its items, the texts of a group."""
+    from lit_vdistill.rewards import reward_breakdown
+    from lit_vdistill.stages.step import SampledStep
+    from lit_vdistill.types import RolloutGroup
+
+    def build(rewards, batch, *texts):
+        groups = tuple(
+            RolloutGroup(item.sample, rollouts_of(item.sample.id, group))
+            for item, group in zip(batch.items, texts, strict=True)
+        )
+        parts = tuple(
+            tuple(reward_breakdown(rewards, r.text, g.sample) for r in g.rollouts) for g in groups
+        )
+        return SampledStep(batch, groups, parts)
+
+    return build
+
+
+@pytest.fixture
 def prepare(monkeypatch):
     """Gives a stage what a trainer would: networks, a step, and nothing to log to."""
 

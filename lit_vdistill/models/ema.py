@@ -23,7 +23,7 @@ class EMAWeights:
 
     @torch.no_grad()
     def update(self, teacher: PreTrainedModel, student: PreTrainedModel, rate: float) -> None:
-        """T <- (1 - rate) t + rate s.
+        """Move every weight: t <- (1 - rate) t + rate s.
 
         Args:
             teacher: A copy of the student, changed in place.

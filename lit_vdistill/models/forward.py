@@ -1,8 +1,7 @@
 """Forward passes over prompts with completions, for any Qwen-VL.
 
 A row is one completion of a prompt. Pixels go through the vision tower once a prompt however many
-rows it has, and so do the prompt's tokens (`models/layout.py`). Sequences are padded on the right,
-where causal attention never looks, so padding changes nothing.
+rows it has, and so do the prompt's tokens, unless they are told not to (`models/layout.py`).
 """
 
 from collections.abc import Sequence

@@ -8,8 +8,8 @@ which the forward call hands down as `attention_plan=`, the plan says who looks 
     VarlenAttention    the same two passes by FlashAttention's kernel for unequal lengths
     BlockAttention     FlexAttention with a block mask; keys are never copied
 
-None of them builds an L x L mask or a key for a token more than the method's own copy. The rollout
-engine's cache is a plan too (`rollouts/shared_cache.py`).
+None of them builds an L x L mask. The rollout engine's cache is a plan too
+(`rollouts/shared_cache.py`).
 """
 
 from collections.abc import Callable, Sequence

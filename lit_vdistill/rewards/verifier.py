@@ -254,9 +254,8 @@ class GroundedFormat(Reward):
         if sample.task in _SEGMENT_TASKS:
             is_grounded = len(grammar.mentioned_times(think)) >= 2
         elif sample.task in _BOX_TASKS:
-            is_grounded = all(
-                "<obj>" in text and "<box>" in text for text in (think + response.answer,)
-            )
+            everything = think + response.answer
+            is_grounded = "<obj>" in everything and "<box>" in everything
         elif sample.task in _POINT_TASKS:
             is_grounded = all(tag in think for tag in ("<obj>", "<box>", "<t>"))
         else:

@@ -40,23 +40,10 @@ def wake(stage):
     return stage
 
 
-def scripted(stage, batch, rollouts_of, *texts):
-    from lit_vdistill.rewards import reward_breakdown
-
-    groups = tuple(
-        RolloutGroup(item.sample, rollouts_of(item.sample.id, group))
-        for item, group in zip(batch.items, texts, strict=True)
-    )
-    parts = tuple(
-        tuple(reward_breakdown(REWARDS, r.text, g.sample) for r in g.rollouts) for g in groups
-    )
-    return SampledStep(batch, groups, parts)
-
-
-def test_equal_text_scores_equal_to_the_bit(batch_of, rollouts_of, prepare):
+def test_equal_text_scores_equal_to_the_bit(batch_of, sampled_of, prepare):
     stage = wake(prepare(rmsd()))
     batch = batch_of(["B", "A"])
-    sampled = scripted(stage, batch, rollouts_of, [RIGHT, WRONG])
+    sampled = sampled_of(REWARDS, batch, [RIGHT, WRONG])
     students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
     # Only the right response passes the threshold; it is the first rollout's text.
     assert len(teachers[0]) == 1
@@ -80,9 +67,9 @@ def test_equal_text_with_other_tokens_scores_equal_too(batch_of, rollouts_of, pr
     assert students[0, 0] == students[0, 1]
 
 
-def test_composite_reward_by_hand(batch_of, rollouts_of, prepare):
+def test_composite_reward_by_hand(batch_of, sampled_of, prepare):
     stage = wake(prepare(rmsd()))
-    sampled = scripted(stage, batch_of(["B", "B"]), rollouts_of, [RIGHT, WRONG])
+    sampled = sampled_of(REWARDS, batch_of(["B", "B"]), [RIGHT, WRONG])
     scores = stage.score_groups(sampled)
     students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
     paid = torch.sigmoid(students - teachers[0][0]).detach()
@@ -91,9 +78,9 @@ def test_composite_reward_by_hand(batch_of, rollouts_of, prepare):
     torch.testing.assert_close(scores.rewards, expected)
 
 
-def test_discriminator_loss_by_hand(batch_of, rollouts_of, prepare):
+def test_discriminator_loss_by_hand(batch_of, sampled_of, prepare):
     stage = wake(prepare(rmsd(pair_weight="q")))
-    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG])
+    sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
     students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
     expected = -(logsigmoid(teachers[0][0] - students[0])).mean()
     scores = stage.score_groups(sampled)
@@ -104,9 +91,9 @@ def test_discriminator_loss_by_hand(batch_of, rollouts_of, prepare):
     assert scores.metrics["disc/accuracy"] == float(teachers[0][0] > students[0, 1])
 
 
-def test_truncated_rollouts_make_no_pair_and_earn_the_least(batch_of, rollouts_of, prepare):
+def test_truncated_rollouts_make_no_pair_and_earn_the_least(batch_of, sampled_of, prepare):
     stage = wake(prepare(rmsd(group_size=3)))
-    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG, "<think>t…"])
+    sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG, "<think>t…"])
     scores = stage.score_groups(sampled)
     paid = torch.tensor(scores.columns["disc"])[0]
     assert paid[2] == paid[:2].min()
@@ -116,11 +103,11 @@ def test_truncated_rollouts_make_no_pair_and_earn_the_least(batch_of, rollouts_o
 
 
 def test_an_empty_pool_pays_nothing_and_still_touches_the_discriminator(
-    batch_of, rollouts_of, prepare
+    batch_of, sampled_of, prepare
 ):
     stage = wake(prepare(rmsd()))
     batch = batch_of(["A", "C"])  # all wrong: q = 0
-    sampled = scripted(stage, batch, rollouts_of, [RIGHT, WRONG])
+    sampled = sampled_of(REWARDS, batch, [RIGHT, WRONG])
     scores = stage.score_groups(sampled)
     torch.testing.assert_close(scores.rewards, torch.tensor([[0.6, 0.2]]))
     assert scores.auxiliary_loss.item() == 0.0
@@ -129,18 +116,18 @@ def test_an_empty_pool_pays_nothing_and_still_touches_the_discriminator(
     assert all(p.grad is not None for p in stage.discriminator.parameters())
 
 
-def test_pool_size_one_uses_the_first_response_only(batch_of, rollouts_of, prepare):
+def test_pool_size_one_uses_the_first_response_only(batch_of, sampled_of, prepare):
     config = MatchingConfig(pool_size=1, mode="uniform", threshold=0.0)
     stage = prepare(rmsd(config, group_size=4))
-    sampled = scripted(stage, batch_of(["B", "B", "B"]), rollouts_of, [RIGHT] * 4)
+    sampled = sampled_of(REWARDS, batch_of(["B", "B", "B"]), [RIGHT] * 4)
     (match,) = stage.match_teachers(sampled)
     assert [s.response.index for s in match.responses] == [0]
     assert match.chosen == (0, 0, 0, 0)
 
 
-def test_matches_differ_between_rollouts_and_steps_and_repeat(batch_of, rollouts_of, prepare):
+def test_matches_differ_between_rollouts_and_steps_and_repeat(batch_of, sampled_of, prepare):
     stage = prepare(rmsd(group_size=8))
-    sampled = scripted(stage, batch_of(["B"] * 4), rollouts_of, [RIGHT] * 8)
+    sampled = sampled_of(REWARDS, batch_of(["B"] * 4), [RIGHT] * 8)
     (first,) = stage.match_teachers(sampled)
     assert len(set(first.chosen)) > 1
     assert stage.match_teachers(sampled)[0].chosen == first.chosen
@@ -173,9 +160,9 @@ def test_without_weight_and_kl_it_is_grpo_to_the_bit(batch_of, prepare):
         assert torch.equal(one.grad, other.grad)
 
 
-def test_policy_and_discriminator_get_no_gradient_from_each_other(batch_of, rollouts_of, prepare):
+def test_policy_and_discriminator_get_no_gradient_from_each_other(batch_of, sampled_of, prepare):
     stage = wake(prepare(rmsd()))
-    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG])
+    sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
     stage.score_groups(sampled).auxiliary_loss.backward()
     assert all(p.grad is None for p in stage.policy.parameters())
     assert all(p.grad is not None for p in stage.discriminator.parameters())
@@ -186,12 +173,12 @@ def test_policy_and_discriminator_get_no_gradient_from_each_other(batch_of, roll
     assert all(p.grad is None for p in [*stage.discriminator.parameters(), *stage.ref.parameters()])
 
 
-def test_policy_gradient_raises_what_was_better_than_its_siblings(batch_of, rollouts_of, prepare):
+def test_policy_gradient_raises_what_was_better_than_its_siblings(batch_of, sampled_of, prepare):
     from lit_vdistill.models.layout import Row
     from lit_vdistill.models.logprobs import completion_logprobs
 
     stage = prepare(rmsd())
-    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG])
+    sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
     rows = [Row(0, r.completion_ids) for r in sampled.rollouts]
 
     def gap():
@@ -216,9 +203,9 @@ def test_kl_starts_at_zero_and_ref_stays(batch_of, prepare):
     assert not any(p.requires_grad for p in stage.ref.parameters())
 
 
-def test_warmup_holds_the_policy_and_pays_nothing(batch_of, rollouts_of, prepare):
+def test_warmup_holds_the_policy_and_pays_nothing(batch_of, sampled_of, prepare):
     stage = wake(prepare(rmsd(warmup_max_steps=5, warmup_accuracy=0.9)))
-    sampled = scripted(stage, batch_of(["B"]), rollouts_of, [RIGHT, WRONG])
+    sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
     assert stage.is_warming_up
     assert stage.lr_factor("policy", 5) == 0.0
     assert stage.lr_factor("disc", 5) > 0.0
@@ -229,7 +216,7 @@ def test_warmup_holds_the_policy_and_pays_nothing(batch_of, rollouts_of, prepare
     assert stage.lr_factor("policy", 5) > 0.0
 
 
-def test_warmup_ends_early_on_accuracy_and_is_in_the_state(batch_of, rollouts_of, prepare):
+def test_warmup_ends_early_on_accuracy_and_is_in_the_state(batch_of, prepare):
     stage = prepare(rmsd(warmup_max_steps=50, warmup_accuracy=0.65))
     for _ in range(3):
         stage._update_warmup(0.9)
@@ -239,11 +226,9 @@ def test_warmup_ends_early_on_accuracy_and_is_in_the_state(batch_of, rollouts_of
     assert bool(state["is_warm"])
 
 
-def test_health_is_reported(batch_of, rollouts_of, prepare):
+def test_health_is_reported(batch_of, sampled_of, prepare):
     stage = wake(prepare(rmsd()))
-    sampled = scripted(
-        stage, batch_of(["B", "A"], ["B"]), rollouts_of, [RIGHT, WRONG], [RIGHT, RIGHT]
-    )
+    sampled = sampled_of(REWARDS, batch_of(["B", "A"], ["B"]), [RIGHT, WRONG], [RIGHT, RIGHT])
     metrics = stage.score_groups(sampled).metrics
     for key in ("accuracy", "margin", "corr_length", "corr_quality", "reward_share", "loss"):
         assert math.isfinite(metrics[f"disc/{key}"])
@@ -280,6 +265,7 @@ def test_a_network_that_cannot_share_prompts_stops_the_first_step(batch_of, prep
         RuntimeError, match=r"sharing prompts changes.*policy\.shared_prefix 'never'"
     ):
         stage.training_step(batch, 0)
-    never = prepare(rmsd(policy=replace(POLICY, shared_prefix="never")))
-    monkeypatch.setattr(never, "sample", lambda *_: sampled)
-    never.training_step(batch, 0)
+    for unharmed in ({"shared_prefix": "never"}, {"verify_shared_prefix": "never"}):
+        other = prepare(rmsd(policy=replace(POLICY, **unharmed)))
+        monkeypatch.setattr(other, "sample", lambda *_: sampled)
+        other.training_step(batch, 0)

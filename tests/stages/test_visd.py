@@ -12,9 +12,7 @@ from lit_vdistill.rewards import Answer, GroundedFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.replay import CreditConfig
-from lit_vdistill.stages.step import SampledStep
 from lit_vdistill.stages.visd import VISDModule
-from lit_vdistill.types import RolloutGroup
 
 RIGHT = "<think>t</think><answer>B</answer>"
 WRONG = "<think>t</think><answer>A</answer>"
@@ -45,24 +43,11 @@ def visd(judge=None, policy=POLICY, **credit):
     )
 
 
-def scripted(batch, rollouts_of, *texts):
-    from lit_vdistill.rewards import reward_breakdown
-
-    groups = tuple(
-        RolloutGroup(item.sample, rollouts_of(item.sample.id, group))
-        for item, group in zip(batch.items, texts, strict=True)
-    )
-    parts = tuple(
-        tuple(reward_breakdown(REWARDS, r.text, g.sample) for r in g.rollouts) for g in groups
-    )
-    return SampledStep(batch, groups, parts)
-
-
 @pytest.fixture
-def two_groups(batch_of, rollouts_of):
+def two_groups(batch_of, sampled_of):
     """One group with a winner, one in which both are alike."""
     batch = batch_of(["B"], ["B"])
-    return scripted(batch, rollouts_of, [RIGHT, WRONG], [RIGHT, RIGHT])
+    return sampled_of(REWARDS, batch, [RIGHT, WRONG], [RIGHT, RIGHT])
 
 
 ADVANTAGES = torch.tensor([[1.0, -1.0], [0.0, 0.0]])

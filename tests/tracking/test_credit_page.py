@@ -86,20 +86,18 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     assert "no record of sample 'other'; it has s<1>" in capsys.readouterr().err
 
 
-def test_the_callback_records_what_the_page_needs(tmp_path, batch_of, rollouts_of, prepare):
+def test_the_callback_records_what_the_page_needs(tmp_path, batch_of, sampled_of, prepare):
     from callbacks import TokenCreditView
     from lit_vdistill.models.prompt import Medium
     from lit_vdistill.models.vlm import VLMConfig
     from lit_vdistill.rewards import Answer
     from lit_vdistill.stages import VISDModule
-    from lit_vdistill.stages.step import GroupScores, SampledStep, StepRecord
-    from lit_vdistill.types import RolloutGroup
+    from lit_vdistill.stages.step import GroupScores, StepRecord
 
     stage = prepare(VISDModule(VLMConfig("tiny/qwen3-vl"), [Answer()]))
     batch = batch_of(["B"], ["B"])
     texts = ["<think>t</think><answer>B</answer>", "<think>t</think><answer>A</answer>"]
-    groups = tuple(RolloutGroup(i.sample, rollouts_of(i.sample.id, texts)) for i in batch.items)
-    sampled = SampledStep(batch, groups, (({"answer": 1.0}, {"answer": 0.0}),) * 2)
+    sampled = sampled_of([Answer()], batch, texts, texts)
     advantages = torch.tensor([[0.0, 0.0], [0.5, -0.9]])
     stage.last_step = StepRecord(0, sampled, GroupScores(advantages), advantages)
     medium = Medium("video", np.zeros((4, 32, 32, 3), dtype=np.uint8), (0.0, 1.0, 2.0, 3.0))
