@@ -63,7 +63,7 @@ class TokenCreditView(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         found = {
             **_facts(pl_module, record, group, number),
-            "frames": _frames(item, data.reader) if item.sample.media else [],
+            "frames": _frames(item, data) if item.sample.media else [],
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^\w.-]", "_", item.sample.id)
@@ -91,9 +91,9 @@ def _facts(stage: VISDModule, record: StepRecord, group: int, number: int) -> di
     }
 
 
-def _frames(item: Item, reader: Any) -> list[dict[str, Any]]:
-    """Frames as the network sees them, with the annotated boxes nearest to them in time."""
-    medium = reader.read(item.sample.media, item.sample.media_type)
+def _frames(item: Item, data: Any) -> list[dict[str, Any]]:
+    """Frames as the network sees them, with the annotated boxes nearest in time, in pixels."""
+    medium = data.reader.read(item.sample.media, item.sample.media_type)
     frames = []
     for pixels, time_s in zip(medium.frames, medium.times_s, strict=True):
         file = io.BytesIO()
@@ -110,5 +110,9 @@ def _frames(item: Item, reader: Any) -> list[dict[str, Any]]:
     for box in item.sample.evidence.boxes:
         at = 0.0 if box.time_s is None else box.time_s
         nearest = min(frames, key=lambda frame: abs(frame["time_s"] - at))
-        nearest["boxes"].append({"name": box.name, "box": list(box.box)})
+        sides = (nearest["width"], nearest["height"]) * 2
+        is_relative = data.prompt.box_units == "thousandths"
+        scale = [side / 1000 if is_relative else 1.0 for side in sides]
+        corners = [value * factor for value, factor in zip(box.box, scale, strict=True)]
+        nearest["boxes"].append({"name": box.name, "box": corners})
     return frames

@@ -86,7 +86,10 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     assert "no record of sample 'other'; it has s<1>" in capsys.readouterr().err
 
 
-def test_the_callback_records_what_the_page_needs(tmp_path, batch_of, sampled_of, prepare):
+@pytest.mark.parametrize(("units", "corner"), [("pixels", 100.0), ("thousandths", 3.2)])
+def test_the_callback_records_what_the_page_needs(
+    tmp_path, batch_of, sampled_of, prepare, units, corner
+):
     from callbacks import TokenCreditView
     from lit_vdistill.models.prompt import Medium
     from lit_vdistill.models.vlm import VLMConfig
@@ -102,7 +105,8 @@ def test_the_callback_records_what_the_page_needs(tmp_path, batch_of, sampled_of
     stage.last_step = StepRecord(0, sampled, GroupScores(advantages), advantages)
     medium = Medium("video", np.zeros((4, 32, 32, 3), dtype=np.uint8), (0.0, 1.0, 2.0, 3.0))
     reader = SimpleNamespace(read=lambda media, kind: medium)
-    trainer = SimpleNamespace(is_global_zero=True, datamodule=SimpleNamespace(reader=reader))
+    data = SimpleNamespace(reader=reader, prompt=SimpleNamespace(box_units=units))
+    trainer = SimpleNamespace(is_global_zero=True, datamodule=data)
     view = TokenCreditView(str(tmp_path))
     view.on_fit_start(trainer, stage)
     view.on_train_batch_end(trainer, stage, None, batch, 0)
@@ -113,5 +117,6 @@ def test_the_callback_records_what_the_page_needs(tmp_path, batch_of, sampled_of
     assert "".join(record["tokens"]).startswith(texts[1])
     assert len(record["tokens"]) == len(record["weights"]) == len(record["answer_log_ratio"])
     assert record["answer_log_ratio"] != record["feedback_log_ratio"]
-    assert record["frames"][3]["boxes"][0]["name"] == "dog"
+    (box,) = record["frames"][3]["boxes"]
+    assert (box["name"], box["box"][2]) == ("dog", pytest.approx(corner))
     assert Page(credit_page(record)).sections
