@@ -108,6 +108,14 @@ def test_gates_of_the_presets(make_sample, preset, time, expected):
     assert score(ThinkSpace(preset=preset), sample, claim) == expected
 
 
+def test_the_gate_is_as_wide_as_told(make_sample):
+    """Open-o3-Video's paper has 3 s where the code bases have 1."""
+    sample = make_sample("spatio_temporal_qa")
+    claim = mention("dog", (0, 0, 100, 100), 5.9)
+    assert score(ThinkSpace(tolerance_s=3.0), sample, claim) == 1.0
+    assert score(ThinkSpace(), sample, claim) == 0.0
+
+
 def test_unmatched_mentions_cost_unless_the_preset_lets_them_pass(make_sample):
     sample = make_sample("spatio_temporal_qa")
     think = mention("dog", (0, 0, 100, 100), 3.0) + mention("dog", (0, 0, 100, 100), 9.0)
