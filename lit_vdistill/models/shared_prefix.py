@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -29,6 +30,7 @@ from transformers.masking_utils import flash_attention_mask, sdpa_mask
 
 AttentionKernel = Literal["sdpa", "flash_attention_2", "flex_attention"]
 _PREFIX = "planned_"
+_BY_TOKEN = "1 heads seq dim -> seq heads dim"
 
 
 @runtime_checkable
@@ -154,22 +156,26 @@ class _PaddedGroup:
             query[:, :, self.prompt], key[:, :, self.prompt], value[:, :, self.prompt],
             is_causal=True, scale=scaling, enable_gqa=True,
         )  # fmt: skip
-        of_rows = scaled_dot_product_attention(
-            self._rows_of(query).transpose(1, 2),
-            self._behind_prompt(key).transpose(1, 2),
-            self._behind_prompt(value).transpose(1, 2),
-            attn_mask=self.mask, scale=scaling, enable_gqa=True,
+        asking, keys, values = (
+            rearrange(tensor, "rows seq heads dim -> rows heads seq dim")
+            for tensor in (
+                self._rows_of(query), self._behind_prompt(key), self._behind_prompt(value)
+            )
         )  # fmt: skip
-        flat = of_rows.transpose(1, 2).flatten(0, 1)
-        return of_prompt[0].transpose(0, 1), flat if self.keep is None else flat[self.keep]
+        of_rows = scaled_dot_product_attention(
+            asking, keys, values, attn_mask=self.mask, scale=scaling, enable_gqa=True
+        )
+        flat = rearrange(of_rows, "rows heads seq dim -> (rows seq) heads dim")
+        real = flat if self.keep is None else flat[self.keep]
+        return rearrange(of_prompt, _BY_TOKEN), real
 
     def _rows_of(self, tensor: Tensor) -> Float[Tensor, "rows seq heads dim"]:
         # Tokens are the outer axis in memory: a token's heads are copied as one piece.
-        chosen = tensor[0].transpose(0, 1).index_select(0, self.gather)
-        return chosen.unflatten(0, (self.rows, -1))
+        chosen = rearrange(tensor, _BY_TOKEN).index_select(0, self.gather)
+        return rearrange(chosen, "(rows seq) heads dim -> rows seq heads dim", rows=self.rows)
 
     def _behind_prompt(self, tensor: Tensor) -> Float[Tensor, "rows seq heads dim"]:
-        prompt = tensor[0, :, self.prompt].transpose(0, 1)
+        prompt = rearrange(tensor[:, :, self.prompt], _BY_TOKEN)
         return torch.cat([prompt.expand(self.rows, -1, -1, -1), self._rows_of(tensor)], dim=1)
 
 
@@ -204,7 +210,7 @@ class VarlenAttention:
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
     ) -> Tensor:
         """See `AttentionPlan`; the batch is one flat sequence."""
-        flat = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+        flat = [rearrange(tensor, _BY_TOKEN) for tensor in (query, key, value)]
         parts = []
         for asking, asked in ((self.prompts, self.prompts), (self.own, self.keys)):
             parts.append(

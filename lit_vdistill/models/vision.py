@@ -8,6 +8,7 @@ transformers once a frame, where frames of one size can be one batch.
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
@@ -57,18 +58,18 @@ def _batched_frames(
 ) -> tuple[Float[Tensor, "1 seq heads dim"], None]:
     """Each frame, or window of one, sees itself; those of one size are one batch."""
     lengths = cu_seq_lens_q.diff().tolist()
-    whole = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    by_frame = "1 heads (frames seq) dim -> frames heads seq dim"
+    whole = (query, key, value)
     if len(set(lengths)) == 1:
-        frames = [[tensor.unflatten(0, (len(lengths), lengths[0]))] for tensor in whole]
+        frames = [[rearrange(tensor, by_frame, seq=lengths[0])] for tensor in whole]
     else:
-        frames = [[frame[None] for frame in tensor.split(lengths)] for tensor in whole]
-    parts = []
-    for q, k, v in zip(*frames, strict=True):
-        output = scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), scale=scaling
-        )
-        parts.append(output.transpose(1, 2).flatten(0, 1))
-    return torch.cat(parts)[None], None
+        frames = [tensor.split(lengths, dim=2) for tensor in whole]
+    outputs = [
+        scaled_dot_product_attention(q, k, v, scale=scaling)
+        for q, k, v in zip(*frames, strict=True)
+    ]
+    flat = [rearrange(out, "frames heads seq dim -> 1 (frames seq) heads dim") for out in outputs]
+    return torch.cat(flat, dim=1), None
 
 
 AttentionInterface.register(_BATCHED, _batched_frames)
