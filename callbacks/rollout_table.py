@@ -22,12 +22,20 @@ class RolloutTable(Callback):
         """Set up.
 
         Args:
-            path: JSONL file; rows are appended.
+            path: JSONL file. A run that goes on from a step keeps the rows of earlier steps; rows
+                of another run that was there are dropped.
             every_n_steps: Optimizer steps between two writes.
         """
         self.path = Path(path)
         self.every_n_steps = every_n_steps
         self._written = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop rows that this run is going to write itself, or that belong to another."""
+        if trainer.is_global_zero and self.path.is_file():
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if json.loads(line)["step"] < trainer.global_step]
+            self.path.write_text("".join(kept), encoding="utf-8")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -21,7 +21,8 @@ class TokenCreditView(Callback):
 
     The rollout with the largest advantage by size is replayed twice more: by a teacher that knows
     the answer, and by one that knows evidence and feedback too (VISD Eqs. 29-31), with weights as
-    they stand after the step. Only looks: leaving it out changes no weight.
+    they stand after the step. Only looks: leaving it out changes no weight. Where `credit.mix` is 0
+    there is no teacher and nothing to record.
     """
 
     def __init__(self, folder: str, every_n_steps: int = 20) -> None:
@@ -46,6 +47,13 @@ class TokenCreditView(Callback):
                 "weights do not allow; leave it out of trainer.callbacks under DeepSpeed ZeRO-3"
             )
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove records that this run is going to write itself, or that belong to another."""
+        if trainer.is_global_zero:
+            for path in self.folder.glob("*.json"):
+                if json.loads(path.read_text(encoding="utf-8"))["step"] >= trainer.global_step:
+                    path.unlink()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -56,7 +64,11 @@ class TokenCreditView(Callback):
             return
         self._written = record.step
         index = int(record.advantages.flatten().abs().argmax())
-        if not trainer.is_global_zero or not record.advantages.flatten()[index]:
+        if (
+            pl_module.ema_teacher is None
+            or not trainer.is_global_zero
+            or not record.advantages.flatten()[index]
+        ):
             return
         group, number = divmod(index, record.advantages.shape[1])
         item = batch.items[group]
@@ -74,6 +86,7 @@ class TokenCreditView(Callback):
 def _facts(stage: VISDModule, record: StepRecord, group: int, number: int) -> dict[str, Any]:
     view, feedback = stage.view_tokens(record, group * record.advantages.shape[1] + number)
     sample = record.sampled.groups[group].sample
+    parts = record.sampled.breakdowns[group][number]
     return {
         "sample": sample.id,
         "step": record.step,
@@ -86,7 +99,7 @@ def _facts(stage: VISDModule, record: StepRecord, group: int, number: int) -> di
         "weights": view.weights,
         "clip": stage.credit_config.clip,
         "advantage": record.advantages[group, number].item(),
-        "rewards": dict(record.sampled.breakdowns[group][number]),
+        "rewards": {r.name: parts[r.name] for r in stage.rewards if r.applies_to(sample)},
         "feedback": feedback,
     }
 

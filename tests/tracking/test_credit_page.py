@@ -93,14 +93,15 @@ def test_the_callback_records_what_the_page_needs(
     from callbacks import TokenCreditView
     from lit_vdistill.models.prompt import Medium
     from lit_vdistill.models.vlm import VLMConfig
-    from lit_vdistill.rewards import Answer
+    from lit_vdistill.rewards import Answer, AnswerBox
     from lit_vdistill.stages import VISDModule
     from lit_vdistill.stages.step import GroupScores, StepRecord
 
-    stage = prepare(VISDModule(VLMConfig("tiny/qwen3-vl"), [Answer()]))
+    rewards = [Answer(), AnswerBox()]
+    stage = prepare(VISDModule(VLMConfig("tiny/qwen3-vl"), rewards))
     batch = batch_of(["B"], ["B"])
     texts = ["<think>t</think><answer>B</answer>", "<think>t</think><answer>A</answer>"]
-    sampled = sampled_of([Answer()], batch, texts, texts)
+    sampled = sampled_of(rewards, batch, texts, texts)
     advantages = torch.tensor([[0.0, 0.0], [0.5, -0.9]])
     stage.last_step = StepRecord(0, sampled, GroupScores(advantages), advantages)
     medium = Medium("video", np.zeros((4, 32, 32, 3), dtype=np.uint8), (0.0, 1.0, 2.0, 3.0))
@@ -114,6 +115,7 @@ def test_the_callback_records_what_the_page_needs(
     record = json.loads(path.read_text())
     assert (record["sample"], record["rollout"]) == ("s1", 1)
     assert record["advantage"] == pytest.approx(-0.9)
+    assert record["rewards"] == {"answer": 0.0}
     assert "".join(record["tokens"]).startswith(texts[1])
     assert len(record["tokens"]) == len(record["weights"]) == len(record["answer_log_ratio"])
     assert record["answer_log_ratio"] != record["feedback_log_ratio"]
