@@ -5,12 +5,12 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_vdistill.objectives.schedules import linear
-from lit_vdistill.rewards import ThinkTime
+from lit_vdistill.rewards import ThinkPoint
 from lit_vdistill.stages import OnPolicyModule
 
 
 class ProximityAnnealing(Callback):
-    """Narrows σ of `ThinkTime` (VISD Eq. 12), a function of the optimizer step alone.
+    """Narrows σ of `ThinkPoint` (VISD Eq. 12), a function of the optimizer step alone.
 
     VISD names no numbers; the code it builds on goes from 4 s to 1 s over three quarters of an
     epoch. Its clock is its own: a run that stops early does not narrow faster. Left out, σ stays
@@ -34,6 +34,6 @@ class ProximityAnnealing(Callback):
         assert isinstance(pl_module, OnPolicyModule), "ProximityAnnealing needs rollouts"
         sigma_s = linear(trainer.global_step, self.start_s, self.end_s, self.num_steps)
         for reward in pl_module.rewards:
-            if isinstance(reward, ThinkTime):
+            if isinstance(reward, ThinkPoint):
                 reward.sigma_s = sigma_s
         pl_module.log("reward/sigma_s", sigma_s, batch_size=1)

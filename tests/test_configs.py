@@ -50,9 +50,24 @@ def test_the_papers_values_are_the_defaults():
     assert FrameConfig().num_frames == 16
 
 
-def test_the_paper_overlay_sets_every_value_that_the_paper_names(capsys):
-    config = printed(capsys, "--config", "configs/paper/rmsd_qwen3vl4b.yaml")
-    for line in (
+def test_visds_values_are_the_defaults():
+    """Table 8, as far as it does not depend on the size of the model."""
+    from callbacks import EMATeacherUpdate, LambdaAnnealing
+    from lit_vdistill.models.vlm import VLMConfig
+    from lit_vdistill.stages import VISDModule
+
+    stage = VISDModule(VLMConfig("tiny/qwen3-vl"), [])
+    credit = stage.credit_config
+    assert (credit.mix, credit.clip, credit.support, credit.top_k) == (0.5, 0.2, "top_k", 16)
+    assert credit.conditioning == "feedback"
+    assert (stage.loss_config.group_size, stage.loss_config.kl_coef) == (4, 0.0)
+    assert (stage.optim_config.lr, stage.optim_config.weight_decay) == (1e-6, 0.01)
+    assert (EMATeacherUpdate().mode, EMATeacherUpdate().rate) == ("ema", 0.01)
+    assert LambdaAnnealing().num_steps == 600
+
+
+PAPER_VALUES = {
+    "rmsd_qwen3vl4b": [
         "stage: 3",
         "precision: bf16-true",
         "attn_implementation: flash_attention_2",
@@ -63,7 +78,32 @@ def test_the_paper_overlay_sets_every_value_that_the_paper_names(capsys):
         "lr: 2.0e-06",
         "lr: 1.0e-06",
         "num_nodes: 2",
-    ):
+    ],
+    "visd_qwen25vl7b": [
+        "stage: 3",
+        "precision: bf16-true",
+        "attn_implementation: flash_attention_2",
+        "group_size: 4",
+        "batch_size: 1",
+        "accumulate_grad_batches: 1",
+        "max_completion_tokens: 768",
+        "lr: 1.0e-06",
+        "weight_decay: 0.01",
+        "gradient_clip_val: 5.0",
+        "mix: 0.5",
+        "clip: 0.2",
+        "top_k: 16",
+        "rate: 0.01",
+        "num_steps: 600",
+        "num_nodes: 2",
+    ],
+}
+
+
+@pytest.mark.parametrize("path", PAPER, ids=str)
+def test_the_paper_overlay_sets_every_value_that_the_paper_names(capsys, path):
+    config = printed(capsys, "--config", str(path))
+    for line in PAPER_VALUES[path.stem]:
         assert line in config, line
 
 

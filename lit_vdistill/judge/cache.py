@@ -9,7 +9,7 @@ from lit_vdistill.judge.judge import Judge, JudgeCase
 
 
 class CachedJudge:
-    """Asks a judge about what it has not seen, and remembers the answers by content.
+    """Asks a judge about what it has not seen, and remembers answers by case and judge.
 
     Failures are not remembered: the next time the judge is asked again.
     """
@@ -37,9 +37,14 @@ class CachedJudge:
                         f"({error}); delete the line, it will be asked for again"
                     ) from error
 
+    @property
+    def identity(self) -> str:
+        """That of the judge who is asked."""
+        return self.judge.identity
+
     def diagnose(self, cases: Sequence[JudgeCase]) -> list[str | None]:
         """See `Judge`."""
-        keys = [_key(case) for case in cases]
+        keys = [_key(self.identity, case) for case in cases]
         asked = {key: case for key, case in zip(keys, cases, strict=True) if key not in self.known}
         answers = self.judge.diagnose(list(asked.values())) if asked else []
         found = {
@@ -56,6 +61,7 @@ class CachedJudge:
         return [self.known.get(key) for key in keys]
 
 
-def _key(case: JudgeCase) -> str:
-    content = repr((case.sample, case.text, sorted(case.parts.items())))
+def _key(judge: str, case: JudgeCase) -> str:
+    scores = (sorted(case.parts.items()), sorted(case.maxima.items()))
+    content = repr((judge, case.sample, case.text, scores))
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

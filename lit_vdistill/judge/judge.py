@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from lit_vdistill.rewards import Reward
 from lit_vdistill.types import VideoSample
 
 
@@ -20,10 +21,23 @@ class JudgeCase:
     maxima: Mapping[str, float] = field(default_factory=dict)
     """What each of them could have been; terms without truth for the task are missing."""
 
+    @classmethod
+    def scored(
+        cls, sample: VideoSample, text: str, rewards: Sequence[Reward], parts: Mapping[str, float]
+    ) -> "JudgeCase":
+        """A case whose maxima follow from what the rewards can compare with."""
+        maxima = {reward.name: 1.0 for reward in rewards if reward.applies_to(sample)}
+        return cls(sample, text, parts, maxima)
+
 
 @runtime_checkable
 class Judge(Protocol):
     """Writes feedback; a served model is one, the rule judge another."""
+
+    @property
+    def identity(self) -> str:
+        """What answers depend on besides the case, e.g. model and version of the prompt."""
+        ...
 
     def diagnose(self, cases: Sequence[JudgeCase]) -> list[str | None]:
         """Feedback for each case; None where none could be had.

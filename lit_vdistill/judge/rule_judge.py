@@ -13,13 +13,17 @@ _RIGHT, _PARTLY = 0.9, 0.3
 _ANSWER_PARTS = ("answer", "answer_time", "answer_box")
 _WHERE = {"answer": "the answer", "answer_time": "the time span", "answer_box": "the box"}
 _CAUSES = {
-    "think_time": "The reasoning looks at the wrong time.",
+    "think_segment": "The reasoning looks at the wrong time.",
+    "think_point": "The reasoning looks at the wrong time.",
     "think_space": "The reasoning looks at the wrong place.",
 }
 
 
 class RuleJudge:
     """Feedback of two to four sentences from the verifier's rewards; deterministic."""
+
+    identity = "rules 1"
+    """Counts up when a rule or a word changes."""
 
     def diagnose(self, cases: Sequence[JudgeCase]) -> list[str | None]:
         """See `Judge`; never fails."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lit_vdistill.types import Task, VideoSample
+from lit_vdistill.types import BoxAt, Span, Task, VideoSample
 
 Conditioning = Literal["none", "answer", "evidence", "feedback"]
 """What a privileged teacher knows; each has what stands before it too."""
@@ -80,6 +80,10 @@ def render_messages(sample: VideoSample, template: PromptTemplate) -> list[Messa
 def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: str | None) -> str:
     """What is added to the question for the teacher that replays (VISD §3.2); may be empty.
 
+    The paper does not print these words. Feedback is put as being on an earlier answer, though it
+    is on the rollout that is replayed: told that what follows is wrong, a faithful network finds
+    the wrong tokens more probable, and not less.
+
     Args:
         sample: The question with its true answer and evidence, boxes in the model's units.
         conditioning: How much of it the teacher is told.
@@ -87,13 +91,35 @@ def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: s
     """
     if conditioning == "none":
         return ""
-    lines = ["", f"The right answer is: {sample.answer}"]
+    lines = ["", f"The right answer is <answer>{_true_answer(sample)}</answer>"]
     if conditioning in ("evidence", "feedback"):
-        lines += [f"Seen from <t>{s:g}</t>s to <t>{e:g}</t>s." for s, e in sample.evidence.spans]
+        lines += [f"Seen from {_tagged(span)}." for span in sample.evidence.spans]
         for found in sample.evidence.boxes:
-            box = ",".join(f"{value:g}" for value in found.box)
-            when = "" if found.time_s is None else f"at<t>{found.time_s:g}</t>s"
-            lines.append(f"<obj>{found.name}</obj><box>[{box}]</box>{when}")
+            when = "" if found.time_s is None else f"at<t>{round(found.time_s, 2)}</t>s"
+            lines.append(_tagged_box(found) + when)
     if conditioning == "feedback" and feedback is not None:
-        lines.append(f"About the response that follows: {feedback}")
+        lines.append(f"Feedback on an earlier answer: {feedback}")
     return "\n".join(lines)
+
+
+def _true_answer(sample: VideoSample) -> str:
+    """The true answer as the task has it written, so that a replay can compare word by word."""
+    match sample.task:
+        case Task.TEMPORAL_GROUNDING:
+            return f"From {_tagged(sample.evidence.spans[0])}"
+        case Task.TEMPORAL_MCQ:
+            return f"From {_tagged(sample.evidence.spans[0])}\nCorrect Option: {sample.answer}"
+        case Task.SPATIAL_GROUNDING:
+            return _tagged_box(sample.evidence.boxes[0])
+        case _:
+            return sample.answer
+
+
+def _tagged(span: Span) -> str:
+    start, end = (f"<t>{round(time_s, 2)}</t>s" for time_s in span)
+    return f"{start} to {end}"
+
+
+def _tagged_box(found: BoxAt) -> str:
+    box = ",".join(f"{value:g}" for value in found.box)
+    return f"<obj>{found.name}</obj><box>[{box}]</box>"

@@ -8,8 +8,9 @@ from lit_vdistill.rewards.verifier import (
     AnswerBox,
     AnswerTime,
     GroundedFormat,
+    ThinkPoint,
+    ThinkSegment,
     ThinkSpace,
-    ThinkTime,
     rouge_f1,
 )
 
@@ -22,8 +23,9 @@ __all__ = [
     "OuterFormat",
     "Reward",
     "TaskFormat",
+    "ThinkPoint",
+    "ThinkSegment",
     "ThinkSpace",
-    "ThinkTime",
     "answer_quality",
     "composite_reward",
     "reward_breakdown",

@@ -2,14 +2,15 @@
 
 A term that a task has no truth for scores 0 and does not count in the maximum (`applies_to`):
 
-    task                  answer  answer_time  answer_box  think_time  think_space  format
-    mcq, binary,             x                                                        x
+    task                  answer  answer  answer  think    think  think  format
+                                  _time   _box    _segment _point _space
+    mcq, binary,             x                                              x
       numerical, ocr
-    temporal_grounding                 x                     segment                  x
-    temporal_mcq             x         x                     segment                  x
-    spatial_grounding                              x                     box only     x
-    spatio_temporal_qa     ROUGE                              point      x            x
-    open_ended             ROUGE                                                      x
+    temporal_grounding               x                x                     x
+    temporal_mcq             x       x                x                     x
+    spatial_grounding                        x                     box      x
+    spatio_temporal_qa     ROUGE                               x    x       x
+    open_ended             ROUGE                                            x
 
 Paper and code bases disagree about `think_space`; `ThinkSpace` names the choices.
 """
@@ -88,15 +89,35 @@ class AnswerBox(Reward):
         return box_iou(box, sample.evidence.boxes[0].box)
 
 
-class ThinkTime(Reward):
-    """How near the times of the reasoning are to the annotated ones.
+class ThinkSegment(Reward):
+    """The share of the reasoning's `<t>` that lie in the annotated segment, ends included (Eq. 11).
 
-    With an annotated segment: the share of `<t>` inside it, ends included (Eq. 11). With key
-    frames: mean of exp(-d² / 2σ²), d the distance to the nearest one (Eq. 12). One number that
-    cannot be read voids all, as in the code bases. `ProximityAnnealing` narrows σ over the run.
+    One number that cannot be read voids all, as in the code bases.
     """
 
-    name: ClassVar[str] = "think_time"
+    name: ClassVar[str] = "think_segment"
+
+    def applies_to(self, sample: VideoSample) -> bool:
+        """Tasks with an annotated segment."""
+        return sample.task in _SEGMENT_TASKS and bool(sample.evidence.spans)
+
+    def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
+        """Score every time that the think block mentions; 0 when there is none."""
+        times = grammar.mentioned_times(response.think)
+        if not times or not self.applies_to(sample):
+            return 0.0
+        start, end = sample.evidence.spans[0]
+        return sum(start <= time <= end for time in times) / len(times)
+
+
+class ThinkPoint(Reward):
+    """How near the reasoning's `<t>` are to key frames: mean of exp(-d² / 2σ²) (Eq. 12).
+
+    d is the distance to the nearest key frame; `ProximityAnnealing` narrows σ over the run. One
+    number that cannot be read voids all, as in the code bases.
+    """
+
+    name: ClassVar[str] = "think_point"
 
     def __init__(self, weight: float = 1.0, sigma_s: float = 4.0) -> None:
         """Remember weight and width.
@@ -109,9 +130,7 @@ class ThinkTime(Reward):
         self.sigma_s = sigma_s
 
     def applies_to(self, sample: VideoSample) -> bool:
-        """Tasks with an annotated segment or with key frames."""
-        if sample.task in _SEGMENT_TASKS:
-            return bool(sample.evidence.spans)
+        """Tasks with key frames."""
         return sample.task in _POINT_TASKS and bool(_key_times(sample))
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
@@ -119,9 +138,6 @@ class ThinkTime(Reward):
         times = grammar.mentioned_times(response.think)
         if not times or not self.applies_to(sample):
             return 0.0
-        if sample.task in _SEGMENT_TASKS:
-            start, end = sample.evidence.spans[0]
-            return sum(start <= time <= end for time in times) / len(times)
         key_times = _key_times(sample)
         gaps = [min(abs(time - key) for key in key_times) for time in times]
         return sum(math.exp(-(gap**2) / (2 * self.sigma_s**2)) for gap in gaps) / len(times)

@@ -2,7 +2,7 @@
 
 from lit_vdistill.stages.on_policy import OnPolicyModule
 from lit_vdistill.stages.rmsd import RMSDModule
-from lit_vdistill.stages.sft import SFTModule
+from lit_vdistill.stages.sft import PrivilegedSFTModule, SFTModule
 from lit_vdistill.stages.visd import VISDModule
 
-__all__ = ["OnPolicyModule", "RMSDModule", "SFTModule", "VISDModule"]
+__all__ = ["OnPolicyModule", "PrivilegedSFTModule", "RMSDModule", "SFTModule", "VISDModule"]

@@ -161,6 +161,8 @@ def replay_rows(
 ) -> tuple[list[EncodedPrompt], list[Row]]:
     """Prompts up to the question's end, and rollouts behind what the teacher is told of each.
 
+    A teacher that is told nothing reads the whole prompts, as the student does.
+
     Args:
         processor: The teacher's processor.
         sampled: The rollouts of a step.
@@ -172,7 +174,11 @@ def replay_rows(
     size = len(rollouts) // len(sampled.groups)
     used = sorted({index // size for index in chosen})
     turn_end = processor.tokenizer.eos_token_id
-    split = {group: split_prompt(sampled.batch.prompts[group], turn_end) for group in used}
+    prompts = {group: sampled.batch.prompts[group] for group in used}
+    if conditioning == "none":
+        split = {group: (prompt, ()) for group, prompt in prompts.items()}
+    else:
+        split = {group: split_prompt(prompt, turn_end) for group, prompt in prompts.items()}
     rows = []
     for index, words in zip(chosen, feedback, strict=True):
         group = index // size

@@ -95,19 +95,11 @@ class VISDModule(OnPolicyModule):
     def start_credit(
         self, sampled: SampledStep, advantages: Float[Tensor, " rows"]
     ) -> PendingCredit:
-        """Ask the judge about rollouts that will move something; nothing to ask at λ = 0.
-
-        Raises:
-            ValueError: When λ is above 0 and `credit.mix` was not, so that there is no teacher.
-        """
+        """Ask the judge about rollouts that will move something; nothing to ask at λ = 0."""
         if self.credit_mix == 0.0:
             return super().start_credit(sampled, advantages)
         active = advantages.nonzero()[:, 0].tolist()
-        if self.ema_teacher is None:
-            raise ValueError(
-                f"λ is {self.credit_mix}, but model.credit.mix is 0, so no teacher was made; set "
-                "model.credit.mix to what callbacks.LambdaAnnealing starts from"
-            )
+        assert self.ema_teacher is not None
         if not active and is_zero3_sharded(self.ema_teacher):
             active = [0]  # all processes gather a sharded teacher together
         cases = [case for i, case in enumerate(self._cases(sampled)) if i in set(active)]
@@ -148,12 +140,7 @@ class VISDModule(OnPolicyModule):
 
     def _cases(self, sampled: SampledStep) -> list[JudgeCase]:
         return [
-            JudgeCase(
-                group.sample,
-                rollout.text,
-                parts,
-                {r.name: 1.0 for r in self.rewards if r.applies_to(group.sample)},
-            )
+            JudgeCase.scored(group.sample, rollout.text, self.rewards, parts)
             for group, breakdowns in zip(sampled.groups, sampled.breakdowns, strict=True)
             for rollout, parts in zip(group.rollouts, breakdowns, strict=True)
         ]

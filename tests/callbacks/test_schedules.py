@@ -5,14 +5,15 @@ import pytest
 from callbacks import EMATeacherUpdate, LambdaAnnealing, ProximityAnnealing
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.schedules import linear
-from lit_vdistill.rewards import Answer, ThinkTime
+from lit_vdistill.rewards import Answer, ThinkPoint
 from lit_vdistill.stages import OnPolicyModule, VISDModule
+from lit_vdistill.stages.replay import CreditConfig
 
 
 @pytest.fixture
 def stage(monkeypatch):
     """A VISD stage without networks, which counts how its teacher is moved."""
-    stage = VISDModule(VLMConfig("tiny/qwen3-vl"), [Answer(), ThinkTime(sigma_s=4.0)])
+    stage = VISDModule(VLMConfig("tiny/qwen3-vl"), [Answer(), ThinkPoint(sigma_s=4.0)])
     stage.rates = []
     monkeypatch.setattr(stage, "update_teacher", stage.rates.append)
     monkeypatch.setattr(stage, "log", lambda *args, **kwargs: None)
@@ -29,7 +30,7 @@ def test_linear_by_hand():
 
 
 def test_lambda_is_a_function_of_the_step(stage):
-    annealing = LambdaAnnealing(start=0.5, end=0.0, num_steps=10)
+    annealing = LambdaAnnealing(num_steps=10)
     seen = []
     for step in (0, 5, 9, 10, 50):
         annealing.on_train_batch_start(at(step), stage, None, 0)
@@ -37,15 +38,22 @@ def test_lambda_is_a_function_of_the_step(stage):
     assert seen == pytest.approx([0.5, 0.25, 0.05, 0.0, 0.0])
 
 
+def test_without_a_mix_there_is_nothing_to_anneal(stage):
+    """`--model.credit.mix 0` alone makes GRPO of VISD."""
+    stage.credit_config = CreditConfig(mix=0.0)
+    LambdaAnnealing(num_steps=10).on_train_batch_start(at(0), stage, None, 0)
+    assert stage.credit_mix == 0.0
+
+
 def test_sigma_narrows_in_any_stage_with_rollouts(stage):
     annealing = ProximityAnnealing(start_s=4.0, end_s=1.0, num_steps=6)
-    grpo = OnPolicyModule(VLMConfig("tiny/qwen3-vl"), [ThinkTime()])
+    grpo = OnPolicyModule(VLMConfig("tiny/qwen3-vl"), [ThinkPoint()])
     grpo.log = stage.log
     for module, step, expected in ((stage, 2, 3.0), (grpo, 6, 1.0), (grpo, 600, 1.0)):
         annealing.on_train_batch_start(at(step), module, None, 0)
-        (reward,) = (r for r in module.rewards if isinstance(r, ThinkTime))
+        (reward,) = (r for r in module.rewards if isinstance(r, ThinkPoint))
         assert reward.sigma_s == expected
-        (reported,) = (r for r in module.validation.rewards if isinstance(r, ThinkTime))
+        (reported,) = (r for r in module.validation.rewards if isinstance(r, ThinkPoint))
         assert reported.sigma_s == 4.0
 
 

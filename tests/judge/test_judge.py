@@ -20,15 +20,15 @@ def case(make_sample):
 
 def test_rule_judge_names_answer_reasoning_and_one_cause(case):
     cases = {
-        "supports it": case(answer=1.0, think_time=1.0),
+        "supports it": case(answer=1.0, think_segment=1.0),
         "hardly supports it. The reasoning looks at the wrong time.": case(
-            answer=1.0, think_time=0.0
+            answer=1.0, think_segment=0.0
         ),
         "wrong: the answer is off. The reasoning looks at the wrong place.": case(
-            answer=0.0, think_time=1.0, think_space=0.1
+            answer=0.0, think_segment=1.0, think_space=0.1
         ),
         "partly correct: the time span is off. The reasoning is mostly on the right track": case(
-            answer=1.0, answer_time=0.2, think_time=0.9
+            answer=1.0, answer_time=0.2, think_segment=0.9
         ),
         "wrong: the answer is off. The reasoning is too broad": case(answer=0.0),
         "No final answer was produced": case(text="<think>and so on", answer=0.0),
@@ -41,8 +41,8 @@ def test_rule_judge_names_answer_reasoning_and_one_cause(case):
 class Counting:
     """Fails on the first call about a text that says so."""
 
-    def __init__(self):
-        self.asked = []
+    def __init__(self, identity="one model"):
+        self.identity, self.asked = identity, []
 
     def diagnose(self, cases):
         self.asked += [c.text for c in cases]
@@ -60,6 +60,9 @@ def test_feedback_is_asked_for_once_and_survives_the_run(case, tmp_path):
     again = Counting()
     assert CachedJudge(again, path).diagnose([one, case("three", answer=1.0)]) == ["ok", "ok"]
     assert again.asked == ["three"]
+    another = Counting("another model")
+    CachedJudge(another, path).diagnose([one])
+    assert another.asked == ["one"]
 
 
 def test_a_failure_is_not_remembered(case):

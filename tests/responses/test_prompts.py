@@ -1,4 +1,8 @@
-from lit_vdistill.responses.prompts import GROUNDED, SHORT, render_messages
+import pytest
+
+from lit_vdistill.responses.grammar import parse_response
+from lit_vdistill.responses.prompts import GROUNDED, SHORT, privileged_text, render_messages
+from lit_vdistill.rewards.content import answer_quality
 from lit_vdistill.types import Task
 
 
@@ -19,3 +23,29 @@ def test_grounded_template_covers_every_task(make_sample):
     system, user = render_messages(make_sample(), GROUNDED)
     assert "<think></think>" in system["content"]
     assert user["content"][1]["text"].endswith("Answer with the letter of the option only.")
+
+
+@pytest.mark.parametrize("task", Task)
+def test_what_a_teacher_is_told_is_the_right_answer_in_the_syntax_of_the_task(make_sample, task):
+    """Said as it stands it would earn full marks."""
+    answers = {Task.BINARY: "yes", Task.NUMERICAL: "2"}
+    sample = make_sample(task, answers.get(task, "B"))
+    told = privileged_text(sample, "answer", None)
+    response = parse_response("<think>t</think>" + told.removeprefix("\nThe right answer is "))
+    if task.is_closed_ended:
+        assert answer_quality(response, sample) == 1.0
+    else:
+        assert response.answer == sample.answer
+
+
+def test_evidence_and_feedback_are_told_in_turn(make_sample):
+    sample = make_sample()
+    assert privileged_text(sample, "none", "wrong time") == ""
+    answer, evidence, feedback = (
+        privileged_text(sample, told, "wrong time") for told in ("answer", "evidence", "feedback")
+    )
+    assert answer == "\nThe right answer is <answer>B</answer>"
+    span = "\nSeen from <t>2.0</t>s to <t>8.0</t>s."
+    assert evidence == f"{answer}{span}\n<obj>dog</obj><box>[0,0,100,100]</box>at<t>3.0</t>s"
+    assert feedback == f"{evidence}\nFeedback on an earlier answer: wrong time"
+    assert privileged_text(sample, "feedback", None) == evidence

@@ -8,23 +8,32 @@ from lit_vdistill.rewards import (
     AnswerBox,
     AnswerTime,
     GroundedFormat,
+    ThinkPoint,
+    ThinkSegment,
     ThinkSpace,
-    ThinkTime,
     rouge_f1,
     rule_score,
 )
 from lit_vdistill.types import BoxAt, Evidence, Task
 
-ALL = [Answer(), AnswerTime(), AnswerBox(), ThinkTime(), ThinkSpace(), GroundedFormat()]
+ALL = [
+    Answer(),
+    AnswerTime(),
+    AnswerBox(),
+    ThinkSegment(),
+    ThinkPoint(),
+    ThinkSpace(),
+    GroundedFormat(),
+]
 MAXIMA = {
     Task.MCQ: {"answer", "format"},
     Task.BINARY: {"answer", "format"},
     Task.NUMERICAL: {"answer", "format"},
     Task.OCR: {"answer", "format"},
-    Task.TEMPORAL_GROUNDING: {"answer_time", "think_time", "format"},
-    Task.TEMPORAL_MCQ: {"answer", "answer_time", "think_time", "format"},
+    Task.TEMPORAL_GROUNDING: {"answer_time", "think_segment", "format"},
+    Task.TEMPORAL_MCQ: {"answer", "answer_time", "think_segment", "format"},
     Task.SPATIAL_GROUNDING: {"answer_box", "think_space", "format"},
-    Task.SPATIO_TEMPORAL_QA: {"answer", "think_time", "think_space", "format"},
+    Task.SPATIO_TEMPORAL_QA: {"answer", "think_point", "think_space", "format"},
     Task.OPEN_ENDED: {"answer", "format"},
 }
 
@@ -80,17 +89,17 @@ def test_answered_time_and_box(make_sample):
 
 def test_thinking_segment_counts_times_inside_ends_included(make_sample):
     sample = make_sample("temporal_grounding")
-    assert score(ThinkTime(), sample, "<t>2.0</t>s <t>8</t>s <t>9</t>s") == pytest.approx(2 / 3)
-    assert score(ThinkTime(), sample, "nothing") == 0.0
-    assert score(ThinkTime(), sample, "<t>2.0</t>s <t>1.2.3</t>s") == 0.0
+    assert score(ThinkSegment(), sample, "<t>2.0</t>s <t>8</t>s <t>9</t>s") == pytest.approx(2 / 3)
+    assert score(ThinkSegment(), sample, "nothing") == 0.0
+    assert score(ThinkSegment(), sample, "<t>2.0</t>s <t>1.2.3</t>s") == 0.0
 
 
 def test_thinking_points_by_hand(make_sample):
     """Key frame at 3 s; |d| = 0 and 2 at σ = 2: (1 + e^-1/2) / 2."""
     sample = make_sample("spatio_temporal_qa")
     expected = (1 + math.exp(-0.5)) / 2
-    assert score(ThinkTime(sigma_s=2.0), sample, "<t>3</t>s <t>5</t>s") == pytest.approx(expected)
-    narrow = score(ThinkTime(sigma_s=1.0), sample, "<t>3</t>s <t>5</t>s")
+    assert score(ThinkPoint(sigma_s=2.0), sample, "<t>3</t>s <t>5</t>s") == pytest.approx(expected)
+    narrow = score(ThinkPoint(sigma_s=1.0), sample, "<t>3</t>s <t>5</t>s")
     assert narrow == pytest.approx((1 + math.exp(-2)) / 2)
 
 

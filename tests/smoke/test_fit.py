@@ -9,13 +9,14 @@ from lit_vdistill.types import Task
 
 STAGES = {
     "sft": "stage1",
+    "sft_privileged": "stage1_privileged",
     **{name: name for name in ("rmsd", "grpo", "sft_rl", "gad", "visd", "rlsd", "rmsd_then_visd")},
 }
 
 
 @pytest.mark.parametrize("config", STAGES)
 def test_every_stage_and_baseline_fits_two_steps(small_run, tmp_path, config):
-    small = [] if config == "sft" else ["--model.loss.group_size=2"]
+    small = [] if config.startswith("sft") and config != "sft_rl" else ["--model.loss.group_size=2"]
     small_run(config, tmp_path, *small)
     summary = json.loads((tmp_path / "summary.json").read_text())
     before = "untrained" if config == "sft" else "stage1"
@@ -39,7 +40,7 @@ def test_the_other_family_trains_too(small_run, tmp_path):
 
 def test_everything_is_logged(small_run, tmp_path):
     logger = [
-        "--trainer.logger.class_path=lightning.pytorch.loggers.CSVLogger",
+        "--trainer.logger.class_path=lit_vdistill.tracking.csv_curves.CSVCurves",
         f"--trainer.logger.save_dir={tmp_path}",
     ]
     small = ["--model.loss.group_size=2", "--model.disc.warmup_max_steps=0"]

@@ -23,6 +23,8 @@ POLICY = VLMConfig("tiny/qwen3-vl")
 class Scripted:
     """A judge that says what it is told to and remembers what it was asked."""
 
+    identity = "scripted"
+
     def __init__(self, feedback="look again"):
         self.feedback, self.cases = feedback, []
 
@@ -72,8 +74,14 @@ def credit_of(stage, sampled, advantages=ADVANTAGES):
 
 @pytest.mark.parametrize("support", ["top_k", "sampled_token"])
 def test_a_teacher_that_is_the_student_and_knows_nothing_gives_one(prepare, two_groups, support):
-    """r = "" and equal weights: Δ is 0, so the replay is aligned token by token."""
+    """r = "" and equal weights: Δ is exactly 0, so the replay is aligned token by token.
+
+    Where a group is left out, rounding of matrix products of another size remains.
+    """
     stage = prepare(visd(conditioning="none", support=support))
+    _, factors, metrics = credit_of(stage, two_groups, torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
+    assert (factors == 1).all()
+    assert metrics["credit/abs_log_ratio"] == 0.0
     _, factors, metrics = credit_of(stage, two_groups)
     torch.testing.assert_close(factors, torch.ones_like(factors), atol=1e-5, rtol=0)
     assert metrics["credit/abs_log_ratio"] < 1e-5
@@ -126,7 +134,7 @@ def privileged(stage, sampled):
     from lit_vdistill.responses.prompts import privileged_text
 
     text = privileged_text(sampled.groups[0].sample, "feedback", "look again")
-    for part in ("The right answer is: B", "<t>2</t>s to <t>8</t>s", "<obj>dog</obj>", "look"):
+    for part in ("<answer>B</answer>", "<t>2.0</t>s to <t>8.0</t>s", "<obj>dog</obj>", "look"):
         assert part in text
     return plain_ids(stage.processor, text)
 
@@ -211,11 +219,3 @@ def test_the_teacher_shares_a_frozen_tower(batch_of, prepare, monkeypatch):
     monkeypatch.setattr(stage, "rule_rewards", lambda sampled: torch.tensor([[1.0, 0.0]]))
     stage.training_step(batch_of(["B"]), 0).backward()
     assert len(looks) == 1
-
-
-def test_annealing_from_above_a_mix_of_zero_is_an_error(prepare, two_groups):
-    stage = prepare(visd(mix=0.0))
-    assert stage.ema_teacher is None
-    stage.credit_mix = 0.5
-    with pytest.raises(ValueError, match=r"model\.credit\.mix is 0.*LambdaAnnealing"):
-        stage.start_credit(two_groups, ADVANTAGES.flatten())

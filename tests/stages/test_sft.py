@@ -1,0 +1,65 @@
+import torch
+
+from lit_vdistill.models.logprobs import completion_logprobs
+from lit_vdistill.models.vlm import VLMConfig
+from lit_vdistill.pool.quality import best_response
+from lit_vdistill.rewards import Answer, GroundedFormat
+from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages import PrivilegedSFTModule, SFTModule
+
+POLICY = VLMConfig("tiny/qwen3-vl")
+REWARDS = [Answer(), GroundedFormat()]
+
+
+def stage_of(kind, prepare, step=0):
+    torch.manual_seed(0)
+    return prepare(kind(POLICY, REWARDS, sampling=SamplingConfig()), step=step)
+
+
+def chosen_of(batch):
+    return [best_response(item.sample, item.pool, 0) for item in batch.items]
+
+
+def told_of(stage, batch):
+    """What is said behind each question, the end of the turn left out."""
+    _, rows = stage.targets(batch, chosen_of(batch))
+    tail = len(rows[0].context_ids)
+    return [stage.processor.tokenizer.decode(row.context_ids[:-tail]) for row in rows[1::2]]
+
+
+def test_the_loss_is_that_of_the_best_response(batch_of, prepare):
+    stage = stage_of(SFTModule, prepare)
+    batch = batch_of(["A", "B"])
+    prompts, rows = stage.targets(batch, chosen_of(batch))
+    assert stage.processor.tokenizer.decode(rows[0].completion_ids).startswith(
+        "<think>t</think><answer>B</answer>"
+    )
+    scores = completion_logprobs(stage.policy, prompts, rows)
+    expected = -scores.logprobs[scores.mask].mean()
+    torch.testing.assert_close(stage.training_step(batch, 0), expected)
+
+
+def test_every_target_is_learnt_without_and_with_what_is_told(batch_of, prepare):
+    """The bare question scores as in plain SFT; what is told changes the other copy only."""
+    plain, privileged = stage_of(SFTModule, prepare), stage_of(PrivilegedSFTModule, prepare)
+    batch = batch_of(["A", "B"], ["B"])
+    plain.policy = privileged.policy
+    with torch.no_grad():
+        bare = completion_logprobs(plain.policy, *plain.targets(batch, chosen_of(batch)))
+        both = completion_logprobs(privileged.policy, *privileged.targets(batch, chosen_of(batch)))
+    torch.testing.assert_close(both.logprobs[::2], bare.logprobs, atol=1e-5, rtol=0)
+    assert (both.logprobs[1::2] - bare.logprobs).abs().max() > 1e-4
+
+
+def test_how_much_is_told_varies_over_the_steps(batch_of, prepare):
+    batch = batch_of(["A", "B"])
+    told = [told_of(stage_of(PrivilegedSFTModule, prepare, step), batch)[0] for step in range(24)]
+    assert all("The right answer is <answer>B</answer>" in text for text in told)
+    assert {("<obj>dog</obj>" in t, "Feedback on an earlier" in t) for t in told} == {
+        (False, False),
+        (True, False),
+        (True, True),
+    }
+    feedback = {t.split("Feedback on an earlier answer: ")[1] for t in told if "Feedback" in t}
+    assert {"is wrong" in text for text in feedback} == {True, False}
+    assert told_of(stage_of(PrivilegedSFTModule, prepare, 0), batch)[0] == told[0]
