@@ -1,14 +1,17 @@
 """Four steps on two CPU processes, by DDP or DeepSpeed ZeRO: a program, not a test.
 
-python tests/smoke/sharded_fit.py METHOD STRATEGY WORLD STUDENT OUT, METHOD being rmsd or visd and
-STRATEGY ddp or a ZeRO stage.
+python tests/smoke/sharded_fit.py METHOD STRATEGY WORLD STUDENT OUT [PRECISION CHECKPOINTS], METHOD
+being rmsd or visd and STRATEGY ddp or a ZeRO stage. The folder of checkpoints is filled after step
+2, or resumed from where it has one.
 """
 
 import sys
+from pathlib import Path
 
 import torch
 from lightning.fabric.utilities.seed import reset_seed
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 
 from callbacks import EMATeacherUpdate, ExportStudent
@@ -72,7 +75,17 @@ class ByLength(VISDModule):
         return torch.tensor(lengths, device=self.device)
 
 
-def main(method, strategy, world, student, out):
+class KeepTeacher(Callback):
+    """Writes this process's float32 shards of the teacher beside the exported student."""
+
+    def __init__(self, out):
+        self.out = out
+
+    def on_train_end(self, trainer, pl_module):
+        torch.save(pl_module._ema.master, f"{self.out}.teacher{trainer.global_rank}.pt")
+
+
+def main(method, strategy, world, student, out, precision="32-true", checkpoints=None):
     seed_everything(0)
     data = VideoDistillDataModule(
         student,
@@ -81,11 +94,16 @@ def main(method, strategy, world, student, out):
         loader=LoaderConfig(batch_size=1, val_batch_size=3),
     )
     stage = stage_of(method, student)
-    followers = [EMATeacherUpdate(rate=0.5)] if method == "visd" else []
+    more = [EMATeacherUpdate(rate=0.5), KeepTeacher(out)] if method == "visd" else []
+    kept = Path(checkpoints, "step=2.ckpt") if checkpoints else None
+    is_resumed = kept is not None and kept.exists()
+    if kept is not None and not is_resumed:
+        more.append(ModelCheckpoint(checkpoints, "{step}", every_n_train_steps=2, save_top_k=-1))
     trainer = Trainer(
         accelerator="cpu",
         devices=2,
         strategy="ddp" if strategy == "ddp" else CPUDeepSpeed(stage=int(strategy)),
+        precision=precision,
         max_steps=4,
         accumulate_grad_batches=2,
         gradient_clip_val=0.05,
@@ -93,12 +111,12 @@ def main(method, strategy, world, student, out):
         num_sanity_val_steps=0,
         val_check_interval=8,
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=kept is not None and not is_resumed,
         enable_progress_bar=False,
         use_distributed_sampler=False,
-        callbacks=[ExportStudent(out), *followers],
+        callbacks=[*more, ExportStudent(out)],
     )
-    trainer.fit(stage, data)
+    trainer.fit(stage, data, ckpt_path=kept if is_resumed else None)
 
 
 if __name__ == "__main__":
