@@ -1,5 +1,6 @@
 """Sample, reward, advantage, loss: the algorithm-blind loop of every reinforcement stage."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -90,6 +91,7 @@ class OnPolicyModule(VLMStage):
         self.loss_config = loss
         self.ref: PreTrainedModel | None = None
         self._is_verified = False
+        self._logged: set[str] = set()
         self.last_step: StepRecord | None = None
         """The step just taken, for callbacks that show it."""
 
@@ -292,6 +294,9 @@ class OnPolicyModule(VLMStage):
             **scores.metrics,
             **metrics,
         }
-        for name, value in values.items():
+        # Lightning would log the last known value of what was not measured in this step.
+        self._logged |= values.keys()
+        values |= dict.fromkeys(self._logged - values.keys(), math.nan)
+        for name, value in sorted(values.items()):
             shown = name in ("reward/total", "train/loss")
             self.log(name, value, prog_bar=shown, batch_size=len(sampled.batch), sync_dist=True)

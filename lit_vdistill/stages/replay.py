@@ -45,6 +45,14 @@ class CreditConfig:
     """What the teacher knows: `none`, the `answer`, with `evidence`, with `feedback` too."""
 
 
+class NoReplay(PendingCredit):
+    """λ = 0: each token has all of its rollout's advantage, and nobody is asked."""
+
+    def weigh(self, scores: TokenScores) -> tuple[Float[Tensor, "rows seq"], dict[str, float]]:
+        """Ones."""
+        return super().weigh(scores)[0], {"credit/lambda": 0.0, "judge/rollouts": 0.0}
+
+
 class Replay(PendingCredit):
     """The teacher's view of the rollouts of one step, and the credit that follows from it."""
 

@@ -15,7 +15,7 @@ from lit_vdistill.models.vlm import VLMConfig, is_zero3_sharded
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
-from lit_vdistill.stages.replay import CreditConfig, Replay, TokenView, view_tokens
+from lit_vdistill.stages.replay import CreditConfig, NoReplay, Replay, TokenView, view_tokens
 from lit_vdistill.stages.step import PendingCredit, SampledStep, StepRecord
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
 
@@ -97,7 +97,7 @@ class VISDModule(OnPolicyModule):
     ) -> PendingCredit:
         """Ask the judge about rollouts that will move something; nothing to ask at λ = 0."""
         if self.credit_mix == 0.0:
-            return super().start_credit(sampled, advantages)
+            return NoReplay()
         active = advantages.nonzero()[:, 0].tolist()
         assert self.ema_teacher is not None
         if not active and is_zero3_sharded(self.ema_teacher):

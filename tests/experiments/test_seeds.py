@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 
 from experiments import curves, seeds
@@ -49,20 +48,38 @@ def test_variants_start_from_the_same_student_and_complete_runs_stand(tmp_path, 
     assert len(commands) == 3
 
 
-def test_curves_average_the_steps_before():
-    assert curves.smoothed(np.array([1.0, 3.0, 5.0, 1.0]), 2).tolist() == [1.0, 2.0, 4.0, 3.0]
+@pytest.fixture
+def run(tmp_path):
+    """A run of three steps with one validation; λ was 0 at the last."""
+    home = tmp_path / "seed0" / "visd"
+    (home / "csv").mkdir(parents=True)
+    rows = "0,0.2,0.5,\n1,0.4,0.25,\n2,0.9,nan,\n2,,,0.6\n"
+    header = "step,reward/total,credit/weight_better,val/reward\n"
+    (home / "csv" / "metrics.csv").write_text(header + rows)
+    found = {"seconds": 1, "stage1": {"step": 0, "reward": 0.1}, "visd": {"step": 3, "reward": 0.6}}
+    (home / "summary.json").write_text(json.dumps(found))
+    return home
 
 
-def test_curves_are_drawn_where_they_are_logged(tmp_path):
-    for seed in (0, 1):
-        home = tmp_path / f"seed{seed}" / "grpo" / "csv"
-        home.mkdir(parents=True)
-        home.joinpath("metrics.csv").write_text(
-            "step,reward/total,val/score\n0,0.5,\n1,0.7,\n1,,0.2\n"
-        )
-    steps, values = curves.read_curve(home / "metrics.csv", "reward/total")
-    assert (steps.tolist(), values.tolist()) == ([0.0, 1.0], [0.5, 0.7])
-    curves.draw(tmp_path, ["grpo"], 2, tmp_path / "curves.png")
+def curve(run, name):
+    return [values.tolist() for values in curves.read_curve(run, name, window=2)]
+
+
+def test_training_curves_average_and_stop_where_nothing_was_measured(run):
+    assert curve(run, "reward/total") == [[1.0, 2.0], pytest.approx([0.3, 0.65])]
+    assert curve(run, "credit/weight_better") == [[1.0], [0.375]]
+    assert curve(run, "policy/entropy") == [[], []]
+
+
+def test_held_out_curves_begin_with_the_student_before(run):
+    assert curve(run, "val/reward") == [[0.0, 3.0], [0.1, 0.6]]
+
+
+def test_curves_are_drawn_where_they_are_logged(run, tmp_path):
+    found = json.loads((run / "summary.json").read_text())
+    found["stage1"]["mean_at_8"] = 0.3
+    (run / "summary.json").write_text(json.dumps(found))
+    curves.draw(tmp_path, ["visd"], 2, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     with pytest.raises(FileNotFoundError, match="seed"):
-        curves.draw(tmp_path, ["visd"], 2, tmp_path / "curves.png")
+        curves.draw(tmp_path, ["grpo"], 2, tmp_path / "curves.png")

@@ -5,6 +5,7 @@ import math
 import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from lit_vdistill.stages import on_policy
 from lit_vdistill.types import Task
 
 STAGES = {
@@ -72,6 +73,36 @@ def test_everything_is_logged(small_run, tmp_path):
     }
     numbers = [float(v) for row in rows for v in row.values() if v]
     assert all(math.isfinite(number) for number in numbers)
+
+
+def test_what_a_step_does_not_measure_is_not_logged_for_it(small_run, tmp_path, monkeypatch):
+    """VISD's curves; λ is 0 from step 2 on, so that nobody knows of weights there any more."""
+    monkeypatch.setattr(on_policy, "reward_breakdown", by_text)
+    small_run(
+        "visd",
+        tmp_path,
+        "--model.loss.group_size=2",
+        "--trainer.max_steps=4",
+        "--trainer.val_check_interval=4",
+        "--trainer.callbacks+=callbacks.LambdaAnnealing",
+        "--trainer.callbacks.num_steps=2",
+        "--trainer.logger.class_path=lit_vdistill.tracking.csv_curves.CSVCurves",
+        f"--trainer.logger.save_dir={tmp_path}",
+    )
+    (path,) = tmp_path.rglob("metrics.csv")
+    rows = [row for row in csv.DictReader(path.open()) if row["reward/total"]]
+    assert [float(row["credit/lambda"]) for row in rows] == [0.5, 0.25, 0.0, 0.0]
+    assert [float(row["judge/rollouts"]) > 0 for row in rows] == [True, True, False, False]
+    known = ("credit/weight_better", "credit/weight_worse", "judge/failures")
+    for row, is_known in zip(rows, (True, True, False, False), strict=True):
+        assert all(math.isfinite(float(row[name])) == is_known for name in known)
+        parts = ("answer_time", "answer_box", "think_segment", "think_point", "think_space")
+        always = ["policy/grad_norm", "policy/entropy", *(f"reward/{name}" for name in parts)]
+        assert all(math.isfinite(float(row[name])) for name in always)
+
+
+def by_text(rewards, text, sample):
+    return {reward.name: sum(map(ord, text)) % 7 / 7 for reward in rewards}
 
 
 def test_wandb_runs_offline_with_a_table_of_rollouts(small_run, tmp_path):
