@@ -12,6 +12,7 @@ from PIL import Image
 
 from lit_vdistill.data.dataset import Item
 from lit_vdistill.models.vlm import is_zero3_sharded
+from lit_vdistill.responses.prompts import true_answer
 from lit_vdistill.stages import VISDModule
 from lit_vdistill.stages.step import StepRecord
 
@@ -92,7 +93,7 @@ def _facts(stage: VISDModule, record: StepRecord, group: int, number: int) -> di
         "step": record.step,
         "rollout": number,
         "question": sample.question,
-        "answer": sample.answer,
+        "answer": true_answer(sample),
         "tokens": [stage.processor.tokenizer.decode([token]) for token in view.ids],
         "answer_log_ratio": view.answer_log_ratio,
         "feedback_log_ratio": view.feedback_log_ratio,

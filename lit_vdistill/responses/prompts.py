@@ -91,7 +91,7 @@ def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: s
     """
     if conditioning == "none":
         return ""
-    lines = ["", f"The right answer is <answer>{_true_answer(sample)}</answer>"]
+    lines = ["", f"The right answer is <answer>{true_answer(sample)}</answer>"]
     if conditioning in ("evidence", "feedback"):
         lines += [f"Seen from {_tagged(span)}." for span in sample.evidence.spans]
         for found in sample.evidence.boxes:
@@ -102,7 +102,7 @@ def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: s
     return "\n".join(lines)
 
 
-def _true_answer(sample: VideoSample) -> str:
+def true_answer(sample: VideoSample) -> str:
     """The true answer as the task has it written, so that a replay can compare word by word."""
     match sample.task:
         case Task.TEMPORAL_GROUNDING:

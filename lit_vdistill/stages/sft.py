@@ -8,7 +8,7 @@ from lit_vdistill.data.dataset import Item, PromptBatch
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.models.layout import Row
-from lit_vdistill.models.logprobs import completion_logprobs
+from lit_vdistill.models.logprobs import TokenScores, completion_logprobs
 from lit_vdistill.models.prompt import EncodedPrompt, split_prompt
 from lit_vdistill.models.tokens import plain_ids, response_ids
 from lit_vdistill.models.vlm import VLMConfig
@@ -52,8 +52,13 @@ class SFTModule(VLMStage):
         size = len(batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size, sync_dist=True)
         quality = sum(scored.quality for scored in chosen) / size
-        self.log("train/target_quality", quality, batch_size=size, sync_dist=True)
+        for name, value in {"train/target_quality": quality, **self.details(scores)}.items():
+            self.log(name, value, batch_size=size, sync_dist=True)
         return self.scale_for_accumulation(loss)
+
+    def details(self, scores: TokenScores) -> dict[str, float]:
+        """More to log about a step."""
+        return {}
 
     def targets(
         self, batch: PromptBatch, chosen: Sequence[ScoredResponse]
@@ -88,6 +93,11 @@ class PrivilegedSFTModule(SFTModule):
             prompts.append(prompt)
             rows += [Row(i, ids, tail), Row(i, ids, (*told, *tail))]
         return prompts, rows
+
+    def details(self, scores: TokenScores) -> dict[str, float]:
+        """How probable the responses are, in nats each, to the bare question and to who is told."""
+        nats = -(scores.logprobs * scores.mask).sum(dim=1).detach()
+        return {"nll/bare": nats[::2].mean().item(), "nll/told": nats[1::2].mean().item()}
 
     def _told(self, item: Item) -> str:
         def draw(what: str, among: int) -> int:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from lit_vdistill.models.logprobs import completion_logprobs
@@ -49,6 +50,10 @@ def test_every_target_is_learnt_without_and_with_what_is_told(batch_of, prepare)
         both = completion_logprobs(privileged.policy, *privileged.targets(batch, chosen_of(batch)))
     torch.testing.assert_close(both.logprobs[::2], bare.logprobs, atol=1e-5, rtol=0)
     assert (both.logprobs[1::2] - bare.logprobs).abs().max() > 1e-4
+    nats = -bare.logprobs.sum(dim=1).mean().item()
+    details = privileged.details(both)
+    assert details["nll/bare"] == pytest.approx(nats, rel=1e-5)
+    assert details["nll/told"] == pytest.approx(-both.logprobs[1::2].sum(dim=1).mean().item())
 
 
 def test_how_much_is_told_varies_over_the_steps(batch_of, prepare):
