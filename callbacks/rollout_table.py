@@ -1,6 +1,7 @@
 """Rollouts for people to read."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class RolloutTable(Callback):
         """Drop rows that this run is going to write itself, or that belong to another."""
         if trainer.is_global_zero and self.path.is_file():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["step"] < trainer.global_step]
+            kept = [line for line in lines if _step_of(line) < trainer.global_step]
             self.path.write_text("".join(kept), encoding="utf-8")
 
     def on_train_batch_end(
@@ -56,6 +57,13 @@ class RolloutTable(Callback):
             if isinstance(logger, WandbLogger):
                 table = [list(row.values()) for row in rows]
                 logger.log_table("rollouts", columns=list(rows[0]), data=table, step=record.step)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except json.JSONDecodeError:
+        return math.inf  # cut off by a crash, so of a step that no checkpoint has
 
 
 def rollout_rows(record: StepRecord) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ class TokenCreditView(Callback):
         """Remove records that this run is going to write itself, or that belong to another."""
         if trainer.is_global_zero:
             for path in self.folder.glob("*.json"):
-                if json.loads(path.read_text(encoding="utf-8"))["step"] >= trainer.global_step:
+                if int(path.name.partition("-")[0]) >= trainer.global_step:
                     path.unlink()
 
     def on_train_batch_end(

@@ -43,6 +43,8 @@ def test_files_of_a_run_hold_every_step_of_it_once(small_run, tmp_path, monkeypa
     three = ["--trainer.max_steps=3", "--trainer.val_check_interval=3"]
     small_run("visd", tmp_path, *observers, *three)
     assert steps_in(tmp_path) == [0, 1, 2]
+    with (tmp_path / "rollouts.jsonl").open("a") as file:
+        file.write('{"step": 3, "sam')  # a crash
     small_run("visd", tmp_path, *observers, *three, f"--ckpt_path={tmp_path}/all/step=2.ckpt")
     assert steps_in(tmp_path) == [0, 1, 2]
     one = ["--trainer.max_steps=1", "--trainer.val_check_interval=1"]
