@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.data.mixture import Mixture
+from lit_vdistill.types import Task
 
 
 class Curriculum(Callback):
@@ -39,7 +40,8 @@ class Curriculum(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Log what the batch is made of."""
-        tasks = Counter(str(item.sample.task) for item in batch.items)
-        for task, count in tasks.items():
-            pl_module.log(f"curriculum/{task}", count / len(batch), batch_size=len(batch))
+        """Log the share of every task, also of one that the batch has nothing of."""
+        counts = Counter(item.sample.task for item in batch.items)
+        for task in Task:
+            share = counts[task] / len(batch)
+            pl_module.log(f"curriculum/{task}", share, batch_size=len(batch), sync_dist=True)

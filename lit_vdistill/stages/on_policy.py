@@ -119,7 +119,7 @@ class OnPolicyModule(VLMStage):
         if self.policy_config.freeze_vision:
             batch = batch.with_prompts(prompts)  # one tower in all networks
         sampled = self.sample(batch, prompts)
-        self._verify_once(sampled, prompts)
+        verified = self._verify_once(sampled, prompts)
         generated = time.perf_counter()
         scores = self.score_groups(sampled)
         advantages = group_advantages(scores.rewards, self.loss_config.advantage)
@@ -131,7 +131,8 @@ class OnPolicyModule(VLMStage):
         if scores.auxiliary_loss is not None:
             loss = loss + scores.auxiliary_loss
         times = {"time/generate_s": generated - started, "time/score_s": scored - generated}
-        self._log_step(sampled, scores, advantages, {**metrics, **times, "train/loss": loss.item()})
+        metrics |= {**verified, **times, "train/loss": loss.item()}
+        self._log_step(sampled, scores, advantages, metrics)
         self.last_step = StepRecord(self.global_step, sampled, scores, advantages)
         return self.scale_for_accumulation(loss)
 
@@ -167,19 +168,18 @@ class OnPolicyModule(VLMStage):
         )
         return SampledStep(batch, groups, breakdowns)
 
-    def _verify_once(self, sampled: SampledStep, prompts: Sequence[EncodedPrompt]) -> None:
+    def _verify_once(
+        self, sampled: SampledStep, prompts: Sequence[EncodedPrompt]
+    ) -> dict[str, float]:
         """Before anything is learnt: sharing the prompt must change nothing on real data."""
         config = self.policy_config
-        if self._is_verified or config.verify_shared_prefix == "never":
-            return
+        if self._is_verified or "never" in (config.verify_shared_prefix, config.shared_prefix):
+            return {}
         self._is_verified = True
-        if config.shared_prefix == "never":
-            return
         assert self.policy is not None
         chosen = next((i for i, prompt in enumerate(prompts) if prompt.features is not None), 0)
         rows = [Row(chosen, r.completion_ids) for r in sampled.groups[chosen].rollouts[:2]]
-        gap = verify_shared_prefix(self.policy, prompts, rows)
-        self.log("verify/shared_prefix_gap", gap, batch_size=1, sync_dist=True)
+        return {"verify/shared_prefix_gap": verify_shared_prefix(self.policy, prompts, rows)}
 
     def step_seed(self) -> int:
         """Seed of this optimizer step's draws."""

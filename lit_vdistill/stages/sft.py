@@ -104,8 +104,11 @@ class PrivilegedSFTModule(SFTModule):
             return int(uniform(self.seed, what, item.sample.id, self.global_step) * among)
 
         levels: tuple[Conditioning, ...] = ("answer", "evidence", "feedback")
+        level = levels[draw("told", len(levels))]
+        if level != "feedback":
+            return privileged_text(item.sample, level, None)
         text = item.pool[draw("judged", len(item.pool))].response.text
         parts = reward_breakdown(self.rewards, text, item.sample)
         case = JudgeCase.scored(item.sample, text, self.rewards, parts)
         (feedback,) = RuleJudge().diagnose([case])
-        return privileged_text(item.sample, levels[draw("told", len(levels))], feedback)
+        return privileged_text(item.sample, level, feedback)

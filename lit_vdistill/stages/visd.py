@@ -31,7 +31,7 @@ class VISDModule(OnPolicyModule):
        student's token ids (Eq. 2, `Replay.chosen_ids`).
     5. Δ on the teacher's top K and the token (Eq. 3-4), m = clip(exp(sign(A) Δ)) (Eq. 5-6).
     6. Credit (1 - λ) + λ m on each token's advantage (Eq. 7), clipped surrogate (Eq. 9).
-    7. `EMATeacherUpdate` moves the teacher, `LambdaAnnealing` lowers λ (Eq. 8); at λ = 0 neither
+    7. `EMATeacherUpdate` moves the teacher (Eq. 8), `LambdaAnnealing` lowers λ; at λ = 0 neither
        judge nor teacher is called, and the loss is GRPO's to the bit.
     """
 

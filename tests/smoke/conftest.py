@@ -39,3 +39,14 @@ def small_run(tmp_path_factory):
         wandb.finish()
 
     return run
+
+
+@pytest.fixture
+def rewarded_by_text(monkeypatch):
+    """An untrained student earns nothing: rewards by its text give groups a signal all the same."""
+    from lit_vdistill.stages import on_policy
+
+    def by_text(rewards, text, sample):
+        return {reward.name: sum(map(ord, text)) % 7 / 7 for reward in rewards}
+
+    monkeypatch.setattr(on_policy, "reward_breakdown", by_text)

@@ -5,7 +5,6 @@ import math
 import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from lit_vdistill.stages import on_policy
 from lit_vdistill.types import Task
 
 STAGES = {
@@ -71,13 +70,14 @@ def test_everything_is_logged(small_run, tmp_path):
         "val/score/temporal_grounding",
         "val/tIoU",
     }
+    for row in rows:
+        row.pop("verify/shared_prefix_gap")  # measured at the first step only
     numbers = [float(v) for row in rows for v in row.values() if v]
     assert all(math.isfinite(number) for number in numbers)
 
 
-def test_what_a_step_does_not_measure_is_not_logged_for_it(small_run, tmp_path, monkeypatch):
+def test_what_a_step_does_not_measure_is_not_logged_for_it(small_run, tmp_path, rewarded_by_text):
     """VISD's curves; λ is 0 from step 2 on, so that nobody knows of weights there any more."""
-    monkeypatch.setattr(on_policy, "reward_breakdown", by_text)
     small_run(
         "visd",
         tmp_path,
@@ -86,6 +86,7 @@ def test_what_a_step_does_not_measure_is_not_logged_for_it(small_run, tmp_path, 
         "--trainer.val_check_interval=4",
         "--trainer.callbacks+=callbacks.LambdaAnnealing",
         "--trainer.callbacks.num_steps=2",
+        "--config=configs/curriculum/easy_first.yaml",
         "--trainer.logger.class_path=lit_vdistill.tracking.csv_curves.CSVCurves",
         f"--trainer.logger.save_dir={tmp_path}",
     )
@@ -99,10 +100,10 @@ def test_what_a_step_does_not_measure_is_not_logged_for_it(small_run, tmp_path, 
         parts = ("answer_time", "answer_box", "think_segment", "think_point", "think_space")
         always = ["policy/grad_norm", "policy/entropy", *(f"reward/{name}" for name in parts)]
         assert all(math.isfinite(float(row[name])) for name in always)
-
-
-def by_text(rewards, text, sample):
-    return {reward.name: sum(map(ord, text)) % 7 / 7 for reward in rewards}
+        assert sum(float(row[f"curriculum/{task}"]) for task in Task) == pytest.approx(1.0)
+    assert [math.isfinite(float(row["verify/shared_prefix_gap"])) for row in rows] == [
+        True, False, False, False,
+    ]  # fmt: skip
 
 
 def test_wandb_runs_offline_with_a_table_of_rollouts(small_run, tmp_path):

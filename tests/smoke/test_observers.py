@@ -2,8 +2,6 @@ import json
 
 import torch
 
-from lit_vdistill.stages import on_policy
-
 
 def test_observers_change_no_weight(small_run, tmp_path):
     """Three steps with and without the callbacks that only look."""
@@ -23,9 +21,8 @@ def test_observers_change_no_weight(small_run, tmp_path):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_files_of_a_run_hold_every_step_of_it_once(small_run, tmp_path, monkeypatch):
+def test_files_of_a_run_hold_every_step_of_it_once(small_run, tmp_path, rewarded_by_text):
     """Resumed from step 2 of 3, and run once more for one step, all into the same folder."""
-    monkeypatch.setattr(on_policy, "reward_breakdown", by_text)
     observers = [
         "--model.loss.group_size=2",
         "--trainer.callbacks=lightning.pytorch.callbacks.ModelCheckpoint",
@@ -52,16 +49,11 @@ def test_files_of_a_run_hold_every_step_of_it_once(small_run, tmp_path, monkeypa
     assert steps_in(tmp_path) == [0]
 
 
-def test_without_a_teacher_there_is_no_credit_to_look_at(small_run, tmp_path, monkeypatch):
+def test_without_a_teacher_there_is_no_credit_to_look_at(small_run, tmp_path, rewarded_by_text):
     """`--model.credit.mix 0` alone makes GRPO of the whole recipe."""
-    monkeypatch.setattr(on_policy, "reward_breakdown", by_text)
     small_run("visd", tmp_path, "--model.loss.group_size=2", "--model.credit.mix=0")
     assert (tmp_path / "rollouts.jsonl").stat().st_size > 0
     assert not (tmp_path / "credit").exists()
-
-
-def by_text(rewards, text, sample):
-    return {reward.name: sum(map(ord, text)) % 7 / 7 for reward in rewards}
 
 
 def steps_in(run_dir):

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from lit_vdistill.stages import on_policy
-
 STEPS = ["--trainer.max_steps=8", "--trainer.val_check_interval=3", "--data.loader.batch_size=4"]
 CHECKPOINTS = [
     "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint",
@@ -12,10 +10,6 @@ CHECKPOINTS = [
     "--trainer.callbacks.save_top_k=-1",
     "--trainer.callbacks.filename={step}",
 ]
-
-
-def by_text(rewards, text, sample):
-    return {reward.name: sum(map(ord, text)) % 7 / 7 for reward in rewards}
 
 
 def weights(path):
@@ -34,9 +28,7 @@ SMALL = {
 
 @pytest.mark.parametrize("stop", [3, 4, 6])
 @pytest.mark.parametrize("config", SMALL)
-def test_resume_is_exact(small_run, tmp_path, monkeypatch, config, stop):
-    # An untrained student earns nothing: rewards by its text give groups a signal all the same.
-    monkeypatch.setattr(on_policy, "reward_breakdown", by_text)
+def test_resume_is_exact(small_run, tmp_path, rewarded_by_text, config, stop):
     extra = SMALL[config]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     saved = [*CHECKPOINTS, f"--trainer.callbacks.dirpath={whole}/all"]
