@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+import numpy as np
+from jaxtyping import UInt8
+
 Span = tuple[float, float]
 Box = tuple[float, float, float, float]
 MediaType = Literal["video", "image", "text"]
@@ -74,6 +77,16 @@ class VideoSample:
     """Texts of the options without letters, in the order A, B, C …"""
     evidence: Evidence = field(default_factory=Evidence)
     meta: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """Frames as the network sees them, with their true times."""
+
+    kind: Literal["video", "image"]
+    frames: UInt8[np.ndarray, "frames height width 3"]
+    times_s: tuple[float, ...]
+    """Seconds from the start of the video, one a frame, read from the stream."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ def make_prompt():
     """Builds an encoded prompt on random pixels; the same name gives the same prompt."""
     import numpy as np
 
-    from lit_vdistill.models.prompt import Medium, encode_prompt
+    from lit_vdistill.models.prompt import encode_prompt
+    from lit_vdistill.types import Medium
 
     def build(processor, name, kind="video", question="When is the red shape visible?", frames=8):
         video = processor.video_processor
@@ -74,8 +75,8 @@ def make_prompt():
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """A small embedded world on disk."""
-    from lit_vdistill.data.synthetic import WorldConfig
-    from lit_vdistill.data.world import build_world
+    from lit_vdistill.world.build import build_world
+    from lit_vdistill.world.scenes import WorldConfig
 
     root = tmp_path_factory.mktemp("world") / "world"
     build_world(root, WorldConfig(train_videos=4, val_videos=1))

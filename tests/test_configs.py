@@ -36,7 +36,7 @@ def test_fragments_parse_over_a_stage(capsys, path):
 
 
 def test_the_papers_values_are_the_defaults():
-    from lit_vdistill.data.video import FrameConfig
+    from lit_vdistill.media.video import FrameConfig
     from lit_vdistill.pool.matching import MatchingConfig
     from lit_vdistill.stages.on_policy import PolicyLossConfig
     from lit_vdistill.stages.rmsd import DiscriminatorConfig

@@ -1,1 +1,1 @@
-"""Records, media and batches; the embedded world and its simulated teacher."""
+"""What feeds the loop: from records to batches, in a resumable order."""

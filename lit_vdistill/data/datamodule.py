@@ -14,15 +14,15 @@ from torch.utils.data import DataLoader, Sampler
 
 from lit_vdistill.data.dataset import PromptBatch, PromptConfig, PromptDataset, collate
 from lit_vdistill.data.mixture import Mixture, difficulties, mixture_order
-from lit_vdistill.data.records import BadSample, read_records
 from lit_vdistill.data.sampler import ResumableSampler, ShardedEvalSampler
-from lit_vdistill.data.synthetic import WorldConfig
-from lit_vdistill.data.video import FrameConfig, MediaReader
-from lit_vdistill.data.world import build_world
+from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.pool.store import PoolStore
+from lit_vdistill.readers.records import BadSample, read_records
 from lit_vdistill.responses.prompts import TEMPLATES, PromptTemplate
 from lit_vdistill.types import Task, TeacherResponse, VideoSample
+from lit_vdistill.world.build import build_world
+from lit_vdistill.world.scenes import WorldConfig
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
-from lit_vdistill.data.records import BadSample
-from lit_vdistill.data.video import MediaError, MediaReader
-from lit_vdistill.models.prompt import EncodedPrompt, Medium, encode_prompt
+from lit_vdistill.media.video import MediaError, MediaReader
+from lit_vdistill.models.prompt import EncodedPrompt, encode_prompt
 from lit_vdistill.pool.quality import score_responses
+from lit_vdistill.readers.records import BadSample
 from lit_vdistill.responses.prompts import PromptTemplate, render_messages
-from lit_vdistill.types import ScoredResponse, Task, TeacherResponse, VideoSample
+from lit_vdistill.types import Medium, ScoredResponse, Task, TeacherResponse, VideoSample
 
 BoxUnits = Literal["pixels", "thousandths"]
 

@@ -5,9 +5,9 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from lit_vdistill.data.records import BadSample, read_records
-from lit_vdistill.data.synthetic import WorldConfig
+from lit_vdistill.readers.records import BadSample, read_records
 from lit_vdistill.types import VideoSample
+from lit_vdistill.world.scenes import WorldConfig
 
 
 def world(root: str, size: WorldConfig | None = None) -> None:
@@ -17,7 +17,7 @@ def world(root: str, size: WorldConfig | None = None) -> None:
         root: Folder to write to; must be empty or absent.
         size: Size and seed; the default world when left out.
     """
-    from lit_vdistill.data.world import build_world
+    from lit_vdistill.world.build import build_world
 
     build_world(root, size or WorldConfig())
     sys.stdout.write(f"{root}: train.jsonl, val.jsonl, pool.jsonl, videos/\n")
@@ -68,7 +68,7 @@ def _check_media(
     samples: list[VideoSample], root: str, num_frames: int, timeout_s: float, hashes: dict[str, str]
 ) -> Iterator[BadSample]:
     """Decode each medium once, and compare annotated times with its last frame."""
-    from lit_vdistill.data.video import FrameConfig, MediaError, MediaReader
+    from lit_vdistill.media.video import FrameConfig, MediaError, MediaReader
 
     config = FrameConfig(num_frames=num_frames, decode_timeout_s=timeout_s)
     reader = MediaReader(root, config, factor=1, cache_dir=None)

@@ -3,22 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-
-@dataclass(frozen=True, slots=True)
-class Medium:
-    """Frames as the network sees them, with their true times."""
-
-    kind: Literal["video", "image"]
-    frames: UInt8[np.ndarray, "frames height width 3"]
-    times_s: tuple[float, ...]
-    """Seconds from the start of the video, one a frame, read from the stream."""
+from lit_vdistill.types import Medium
 
 
 @dataclass(frozen=True, slots=True)

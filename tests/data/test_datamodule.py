@@ -13,7 +13,7 @@ from lit_vdistill.data.datamodule import (
     load_template,
 )
 from lit_vdistill.data.dataset import Item, PromptConfig, collate
-from lit_vdistill.data.records import BadSample, read_records, write_records
+from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.types import Task
 
 

@@ -67,8 +67,8 @@ def test_every_kind_of_problem_is_named(root, capsys):
 
 
 def test_world_is_written_once_and_never_overwritten(tmp_path, capsys):
-    from lit_vdistill.data.synthetic import WorldConfig
-    from lit_vdistill.data.world import build_world
+    from lit_vdistill.world.build import build_world
+    from lit_vdistill.world.scenes import WorldConfig
 
     small = WorldConfig(train_videos=1, val_videos=1)
     tools.world(str(tmp_path / "w"), small)

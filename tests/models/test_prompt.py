@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lit_vdistill.models.prompt import Medium, _check_placeholders, encode_prompt
+from lit_vdistill.models.prompt import _check_placeholders, encode_prompt
 from lit_vdistill.models.tokens import response_ids
+from lit_vdistill.types import Medium
 
 MESSAGES = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "When?"}]}]
 

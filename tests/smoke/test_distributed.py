@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from lit_vdistill.data.records import read_records, write_records
+from lit_vdistill.readers.records import read_records, write_records
 
 
 def run(*args):

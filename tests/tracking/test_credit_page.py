@@ -91,11 +91,11 @@ def test_the_callback_records_what_the_page_needs(
     tmp_path, batch_of, sampled_of, prepare, units, corner
 ):
     from callbacks import TokenCreditView
-    from lit_vdistill.models.prompt import Medium
     from lit_vdistill.models.vlm import VLMConfig
     from lit_vdistill.rewards import Answer, AnswerBox
     from lit_vdistill.stages import VISDModule
     from lit_vdistill.stages.step import GroupScores, StepRecord
+    from lit_vdistill.types import Medium
 
     rewards = [Answer(), AnswerBox()]
     stage = prepare(VISDModule(VLMConfig("tiny/qwen3-vl"), rewards))

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from lit_vdistill.data.records import read_records
-from lit_vdistill.data.stgr import parse_stgr
+from lit_vdistill.readers.records import read_records
+from lit_vdistill.readers.stgr import parse_stgr
 from lit_vdistill.types import BoxAt, Task
 
 FREE = {

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lit_vdistill.data.records import parse_record, parse_video_r1, read_records, write_records
+from lit_vdistill.readers.records import parse_record, parse_video_r1, read_records, write_records
 from lit_vdistill.types import Task
 
 RECORD = {

@@ -7,9 +7,9 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from lit_vdistill.data.records import write_records
-from lit_vdistill.data.simulated_teacher import simulate_pool
-from lit_vdistill.data.synthetic import (
+from lit_vdistill.pool.store import PoolStore
+from lit_vdistill.readers.records import write_records
+from lit_vdistill.world.scenes import (
     WORLD_VERSION,
     WorldConfig,
     questions,
@@ -17,7 +17,7 @@ from lit_vdistill.data.synthetic import (
     scenes,
     write_video,
 )
-from lit_vdistill.pool.store import PoolStore
+from lit_vdistill.world.simulated_teacher import simulate_pool
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from lit_vdistill.data.dataset import in_text_units
-from lit_vdistill.data.simulated_teacher import NOISE, simulate_pool, write_response
-from lit_vdistill.data.synthetic import (
+from lit_vdistill.pool.quality import score_responses
+from lit_vdistill.responses.grammar import parse_response
+from lit_vdistill.rewards import answer_quality
+from lit_vdistill.types import Medium, Task
+from lit_vdistill.world.scenes import (
     BACKGROUND,
     COLOURS,
     WorldConfig,
@@ -16,11 +19,7 @@ from lit_vdistill.data.synthetic import (
     scenes,
     write_video,
 )
-from lit_vdistill.models.prompt import Medium
-from lit_vdistill.pool.quality import score_responses
-from lit_vdistill.responses.grammar import parse_response
-from lit_vdistill.rewards import answer_quality
-from lit_vdistill.types import Task
+from lit_vdistill.world.simulated_teacher import NOISE, simulate_pool, write_response
 
 CONFIG = WorldConfig(train_videos=150, val_videos=5)
 
@@ -40,7 +39,7 @@ def pixels(sample):
 
 
 def test_every_scene_asks_every_task_once_with_a_valid_record(train_scenes):
-    from lit_vdistill.data.records import check_sample
+    from lit_vdistill.readers.records import check_sample
 
     for scene in train_scenes:
         samples = asked(scene)

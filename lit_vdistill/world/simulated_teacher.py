@@ -9,7 +9,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lit_vdistill.data.synthetic import (
+from lit_vdistill.responses.geometry import box_iou, temporal_iou
+from lit_vdistill.types import Box, Span, Task, TeacherResponse, VideoSample
+from lit_vdistill.world.scenes import (
     COLOURS,
     CORNERS,
     SHAPES,
@@ -18,8 +20,6 @@ from lit_vdistill.data.synthetic import (
     WorldConfig,
     describe,
 )
-from lit_vdistill.responses.geometry import box_iou, temporal_iou
-from lit_vdistill.types import Box, Span, Task, TeacherResponse, VideoSample
 
 MODEL_NAME = "simulated-teacher"
 TEMPERATURE, TOP_P = 1.0, 0.9

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lit_vdistill.data.schema import check_sample, expect, numbers, text_of
+from lit_vdistill.readers.schema import check_sample, expect, numbers, text_of
 from lit_vdistill.types import BoxAt, Evidence, Span, Task, VideoSample
 
 STGR_TASKS = {

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from lit_vdistill.data import decode_worker
-from lit_vdistill.models.prompt import Medium
+from lit_vdistill.media import decode_worker
+from lit_vdistill.types import Medium
 
 logger = logging.getLogger(__name__)
 _CACHE_VERSION = 1

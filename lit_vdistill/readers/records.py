@@ -30,8 +30,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lit_vdistill.data.schema import check_sample, expect, media_type_of, numbers, text_of
-from lit_vdistill.data.stgr import STGR_TASKS, parse_stgr
+from lit_vdistill.readers.schema import check_sample, expect, media_type_of, numbers, text_of
+from lit_vdistill.readers.stgr import STGR_TASKS, parse_stgr
 from lit_vdistill.types import BoxAt, Evidence, Task, VideoSample
 
 _VIDEO_R1_TASKS = {

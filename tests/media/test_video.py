@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from lit_vdistill.data import decode_worker
-from lit_vdistill.data import video as video_module
-from lit_vdistill.data.synthetic import write_video
-from lit_vdistill.data.video import FrameConfig, MediaError, MediaReader
+from lit_vdistill.media import decode_worker
+from lit_vdistill.media import video as video_module
+from lit_vdistill.media.video import FrameConfig, MediaError, MediaReader
+from lit_vdistill.world.scenes import write_video
 
 CONFIG = FrameConfig(num_frames=4)
 

@@ -1,0 +1,1 @@
+"""Records of samples from files, one file a format."""

@@ -1,0 +1,1 @@
+"""The embedded world: scenes, questions with their truth, a simulated teacher; all from a seed."""
