@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lit_vdistill.models.shared_prefix import PrefixGroup
+from lit_vdistill.models.plans.groups import PrefixGroup
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from lit_vdistill.models.plans.groups import PrefixGroup
 from lit_vdistill.models.shared_prefix import (
     BlockAttention,
-    PrefixGroup,
     TwoPassAttention,
     VarlenAttention,
     kernel_of,
