@@ -98,9 +98,23 @@ def _planned(stock: Callable[..., Any]) -> Callable[..., Any]:
             return output, None
         layer = module.layer_idx
         assert isinstance(layer, int)
-        return attention_plan.attend(layer, query, key, value, scaling), None
+        states = _of_one_type(query, key, value)
+        return attention_plan.attend(layer, *states, scaling), None
 
     return attention
+
+
+def _of_one_type(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three in the type that the layer's matrix products have, which its output then has too.
+
+    Under autocast, norms and rotary embeddings turn queries and keys into float32, beside bfloat16
+    values. FlashAttention's kernel refuses float32, and no plan should move twice the bytes. Values
+    come straight from a projection, so without autocast theirs is the weights' type.
+    """
+    device = query.device.type
+    is_mixed = torch.is_autocast_enabled(device) and value.dtype != torch.float64
+    dtype = torch.get_autocast_dtype(device) if is_mixed else value.dtype
+    return query.to(dtype), key.to(dtype), value.to(dtype)
 
 
 AttentionInterface.register(_PREFIX + "sdpa", _planned(sdpa_attention_forward))

@@ -5,9 +5,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lit_vdistill.models.plans.block import BlockAttention
-from lit_vdistill.models.plans.groups import PrefixGroup, segments_of
+from lit_vdistill.models.plans.groups import PrefixGroup
 
 CPU = torch.device("cpu")
+SMALL = [(7, (4, 1, 6)), (5, (3,)), (9, (2, 2))]
 LAYOUTS = {
     "one block and less": [(30, (4, 1, 60))],
     "borders within segments": [(200, (90, 300, 1)), (5, (3, 2, 130)), (64, (128,))],
@@ -15,25 +16,6 @@ LAYOUTS = {
     "a prompt of many blocks": [(700, (50, 48, 33, 512)), (90, (700, 3))],
     "first completion shares the prompt's block": [(70, (640, 20)), (300, (600,))],
 }
-
-
-def layout(name):
-    groups = []
-    for prompt, completions in LAYOUTS[name]:
-        groups.append(PrefixGroup(groups[-1].stop if groups else 0, prompt, completions))
-    return groups
-
-
-def by_position(groups):
-    """Who sees whom, written down position by position."""
-    length = groups[-1].stop
-    mask = torch.zeros(length, length, dtype=torch.bool)
-    for segment in segments_of(groups):
-        own = slice(segment.own.start, segment.own.stop)
-        size = len(segment.own)
-        mask[own, own] = torch.ones(size, size, dtype=torch.bool).tril()
-        mask[own, segment.prefix.start : segment.prefix.stop] = True
-    return mask
 
 
 def as_pairs(counts, indices):
@@ -44,8 +26,8 @@ def as_pairs(counts, indices):
 
 @pytest.mark.parametrize("block_size", [128, 16])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_blocks_are_those_of_the_mask_that_is_never_built(name, block_size):
-    groups = layout(name)
+def test_blocks_are_those_of_the_mask_that_is_never_built(name, block_size, groups_of, by_position):
+    groups = groups_of(*LAYOUTS[name])
     expected = by_position(groups)
     length = len(expected)
     ours = BlockAttention(groups, CPU, block_size).mask
@@ -86,7 +68,7 @@ def test_preparing_it_takes_no_more_than_a_few_numbers_a_token():
     assert length <= record.largest <= 2 * max(length, blocks**2)
 
 
-def test_one_compilation_serves_all_lengths(monkeypatch):
+def test_one_compilation_serves_all_lengths(groups_of, states_of, monkeypatch):
     """Counted without compiling anything: on GPU a compilation takes a minute."""
     from torch._dynamo.testing import CompileCounter
     from torch.nn.attention.flex_attention import flex_attention
@@ -96,10 +78,33 @@ def test_one_compilation_serves_all_lengths(monkeypatch):
     monkeypatch.setattr(
         "lit_vdistill.models.plans.block._flex_attention", lambda is_compiled: compiled
     )
-    for groups in ([(200, (90, 301))], [(150, (40,)), (70, (30, 99))], [(513, (17, 18, 19))]):
-        placed = []
-        for prompt, completions in groups:
-            placed.append(PrefixGroup(placed[-1].stop if placed else 0, prompt, completions))
-        query, key, value = (torch.randn(1, heads, placed[-1].stop, 16) for heads in (4, 2, 2))
-        BlockAttention(placed, CPU).attend(0, query, key, value, 0.25)
+    for lengths in ([(200, (90, 301))], [(150, (40,)), (70, (30, 99))], [(513, (17, 18, 19))]):
+        groups = groups_of(*lengths)
+        states = [state.detach() for state in states_of(groups[-1].stop)]
+        BlockAttention(groups, CPU).attend(0, *states, 0.25)
     assert counter.frame_count == 1
+
+
+def test_the_forward_pass_equals_the_mask(groups_of, states_of, masked_attention):
+    """On CPU there is no backward pass."""
+    groups = groups_of(*SMALL)
+    states = [state.detach() for state in states_of(groups[-1].stop)]
+    output = BlockAttention(groups, CPU).attend(0, *states, 0.3)
+    torch.testing.assert_close(output, masked_attention(groups, *states, 0.3), atol=1e-6, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("lengths", [SMALL, *LAYOUTS.values()])
+def test_compiled_it_has_the_masks_gradients(lengths, groups_of, states_of, masked_attention):
+    groups = groups_of(*lengths)
+    states = states_of(groups[-1].stop)
+    on_gpu = [state.detach().cuda().requires_grad_() for state in states]
+    expected = masked_attention(groups, *states, 0.3)
+    output = BlockAttention(groups, torch.device("cuda")).attend(0, *on_gpu, 0.3)
+    torch.testing.assert_close(output.cpu(), expected, atol=1e-3, rtol=0)
+    expected_gradients = torch.autograd.grad(expected.square().sum(), states)
+    for ours, theirs in zip(
+        torch.autograd.grad(output.square().sum(), on_gpu), expected_gradients, strict=True
+    ):
+        torch.testing.assert_close(ours.cpu(), theirs, atol=1e-2, rtol=0)
