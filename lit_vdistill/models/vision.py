@@ -2,9 +2,10 @@
 
 Its patch embedding is a convolution whose windows do not overlap: a matrix product, for which
 convolution kernels are slow (most of a small tower's backward pass on CPU). And SDPA is called by
-transformers once a frame, where frames of one size can be one batch.
+transformers once a frame, where all frames of a video can be one batch.
 """
 
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -56,17 +57,18 @@ def _batched_frames(
     cu_seq_lens_q: Tensor,
     **others: Any,
 ) -> tuple[Float[Tensor, "1 seq heads dim"], None]:
-    """Each frame, or window of one, sees itself; those of one size are one batch."""
-    lengths = cu_seq_lens_q.diff().tolist()
+    """Each frame, or window of one, sees itself; neighbours of one size are one batch."""
+    runs = [(size, len(list(run))) for size, run in groupby(cu_seq_lens_q.diff().tolist())]
+    by_run = zip(
+        *(state.split([n * size for size, n in runs], dim=2) for state in (query, key, value)),
+        strict=True,
+    )
     by_frame = "1 heads (frames seq) dim -> frames heads seq dim"
-    whole = (query, key, value)
-    if len(set(lengths)) == 1:
-        frames = [[rearrange(tensor, by_frame, seq=lengths[0])] for tensor in whole]
-    else:
-        frames = [tensor.split(lengths, dim=2) for tensor in whole]
     outputs = [
-        scaled_dot_product_attention(q, k, v, scale=scaling)
-        for q, k, v in zip(*frames, strict=True)
+        scaled_dot_product_attention(
+            *(rearrange(state, by_frame, frames=n) for state in states), scale=scaling
+        )
+        for (_, n), states in zip(runs, by_run, strict=True)
     ]
     flat = [rearrange(out, "frames heads seq dim -> 1 (frames seq) heads dim") for out in outputs]
     return torch.cat(flat, dim=1), None

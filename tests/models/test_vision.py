@@ -1,18 +1,27 @@
 import copy
 
+import numpy as np
 import pytest
 
 from lit_vdistill.models.forward import encode_vision
+from lit_vdistill.models.prompt import encode_prompt
 from lit_vdistill.models.tiny import build_tiny_model
 from lit_vdistill.models.vision import speed_up_vision
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
+from lit_vdistill.types import Medium
 
 
 @pytest.mark.parametrize("family", ["qwen3-vl", "qwen2.5-vl"])
 def test_a_faster_tower_computes_the_same(family, make_prompt):
     """Videos of unequal size, whose frames (and, for Qwen2.5-VL, windows) differ in number."""
     processor = load_processor(f"tiny/{family}")
-    prompts = [make_prompt(processor, "a"), make_prompt(processor, "b", "image")]
+    edge = 64 if family == "qwen3-vl" else 84
+    medium = Medium(
+        "video", np.full((4, edge, 2 * edge, 3), 9, dtype=np.uint8), (0.0, 1.0, 2.0, 3.0)
+    )
+    content = [{"type": "video"}]
+    wide = encode_prompt(processor, [{"role": "user", "content": content}], medium, "wide")
+    prompts = [make_prompt(processor, "a"), make_prompt(processor, "b", "image"), wide]
     stock = build_tiny_model(family)
     faster = copy.deepcopy(stock)
     speed_up_vision(faster)
@@ -31,15 +40,26 @@ def test_a_faster_tower_computes_the_same(family, make_prompt):
         assert (mine - other).norm() <= 1e-5 * other.norm()
 
 
-def test_frames_of_one_size_are_one_call(make_prompt, monkeypatch):
+def test_neighbours_of_one_size_are_one_call(make_prompt, monkeypatch):
     from lit_vdistill.models import vision
 
     calls = []
     stock = vision.scaled_dot_product_attention
     monkeypatch.setattr(
-        vision, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or stock(*a, **k)
+        vision,
+        "scaled_dot_product_attention",
+        lambda q, *a, **k: calls.append(len(q)) or stock(q, *a, **k),
     )
     model = load_model(VLMConfig("tiny/qwen3-vl"))
-    prompt = make_prompt(load_processor("tiny/qwen3-vl"), "a", frames=8)
-    encode_vision(model.model, [prompt, prompt])
-    assert len(calls) == model.config.vision_config.depth
+    depth = model.config.vision_config.depth
+    processor = load_processor("tiny/qwen3-vl")
+    video = make_prompt(processor, "a", frames=8)
+    encode_vision(model.model, [video, video])
+    assert calls == [8] * depth
+    calls.clear()
+    wide = np.zeros((4, 64, 96, 3), dtype=np.uint8)
+    content = [{"type": "video"}]
+    medium = Medium("video", wide, (0.0, 0.5, 1.0, 1.5))
+    wider = encode_prompt(processor, [{"role": "user", "content": content}], medium, "wide")
+    encode_vision(model.model, [video, wider, video])
+    assert calls == [4, 2, 4] * depth
