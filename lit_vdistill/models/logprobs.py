@@ -68,25 +68,32 @@ def completion_logprobs(
 
 
 def head_scores(
-    head: nn.Module,
+    head: nn.Linear,
     states: CompletionStates,
     *,
     top_k: int = 0,
     chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> TokenScores:
-    """Apply a language-model head to completion states; see `completion_logprobs`."""
+    """Apply a language-model head to completion states; see `completion_logprobs`.
+
+    The head is called exactly once, with no token too: its weights may be sharded, and then all
+    processes gather them together. It must be a `OneCallHead`, as `load_model` makes it.
+    """
     mask = states.mask
     if chosen_ids is None:
         chosen_ids = states.ids.new_empty(*mask.shape, 0)
-    inputs = (states.hidden[mask], states.ids[mask], chosen_ids[mask])
-    chunks = [
-        checkpoint(_chunk_scores, head, *chunk, top_k, use_reentrant=False)
-        for chunk in zip(*(tensor.split(chunk_size) for tensor in inputs), strict=True)
-    ]
-    logprobs, entropies, top_ids, top_logits, chosen = (
-        _spread(torch.cat(parts), mask) for parts in zip(*chunks, strict=True)
-    )
+    tokens = (states.ids[mask], chosen_ids[mask])
+
+    def in_chunks(hidden: Float[Tensor, "tokens hidden"]) -> tuple[Tensor, ...]:
+        chunks = [
+            checkpoint(_chunk_scores, head, *chunk, top_k, use_reentrant=False)
+            for chunk in zip(*(part.split(chunk_size) for part in (hidden, *tokens)), strict=True)
+        ]
+        return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
+
+    found = head(states.hidden[mask], within=in_chunks)
+    logprobs, entropies, top_ids, top_logits, chosen = (_spread(part, mask) for part in found)
     return TokenScores(
         logprobs,
         entropies,
@@ -98,13 +105,15 @@ def head_scores(
 
 
 def _chunk_scores(
-    head: nn.Module,
+    head: nn.Linear,
     hidden: Float[Tensor, "chunk hidden"],
     targets: Int[Tensor, " chunk"],
     chosen_ids: Int[Tensor, "chunk chosen"],
     top_k: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    logits = head(hidden).float()
+    # The weight is looked up here, since sharding puts another in its place for the backward pass.
+    # It needs `linear` by its full name, which ZeRO-3 replaces.
+    logits = torch.nn.functional.linear(hidden, head.weight, head.bias).float()
     total = logits.logsumexp(dim=-1)
     picked = logits.gather(-1, torch.cat([targets[:, None], chosen_ids], dim=1))
     with torch.no_grad():
