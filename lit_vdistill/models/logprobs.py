@@ -35,11 +35,11 @@ class TokenScores:
     mask: Bool[Tensor, "rows seq"]
     """True where there is a completion token and not padding."""
     top_ids: Int[Tensor, "rows seq top"] | None = None
-    """Ids of the highest logits, highest first, where they were asked for."""
-    top_logits: Float[Tensor, "rows seq top"] | None = None
-    """Their logits; no gradient."""
-    chosen_logits: Float[Tensor, "rows seq chosen"] | None = None
-    """Logits of the ids that were asked for; has a gradient."""
+    """The most probable ids, most probable first, where they were asked for."""
+    top_logprobs: Float[Tensor, "rows seq top"] | None = None
+    """Their log-probabilities under the whole vocabulary; no gradient."""
+    chosen_logprobs: Float[Tensor, "rows seq chosen"] | None = None
+    """Log-probabilities of the ids that were asked for; has a gradient."""
 
 
 def completion_logprobs(
@@ -51,14 +51,14 @@ def completion_logprobs(
     chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> TokenScores:
-    """Log-probability and entropy of every completion token, and logits of a few others.
+    """Log-probability and entropy of every completion token, and what a few others would have had.
 
     Args:
         model: The language model with its head.
         prompts: The prompts, on the model's device.
         rows: Completions, each with the index of its prompt.
-        top_k: How many of the highest logits to return at each position.
-        chosen_ids: Ids whose logits to return at each position.
+        top_k: How many of the most probable ids to return at each position.
+        chosen_ids: Ids whose log-probabilities to return at each position.
         chunk_size: Token positions whose logits exist at the same time.
     """
     states = completion_states(model.model, prompts, rows, pad_token_id(model))
@@ -93,13 +93,13 @@ def head_scores(
         return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
 
     found = head(states.hidden[mask], within=in_chunks)
-    logprobs, entropies, top_ids, top_logits, chosen = (_spread(part, mask) for part in found)
+    logprobs, entropies, top_ids, top_logprobs, chosen = (_spread(part, mask) for part in found)
     return TokenScores(
         logprobs,
         entropies,
         mask,
         top_ids if top_k else None,
-        top_logits if top_k else None,
+        top_logprobs if top_k else None,
         chosen if chosen_ids.shape[-1] else None,
     )
 
@@ -115,12 +115,13 @@ def _chunk_scores(
     # It needs `linear` by its full name, which ZeRO-3 replaces.
     logits = torch.nn.functional.linear(hidden, head.weight, head.bias).float()
     total = logits.logsumexp(dim=-1)
-    picked = logits.gather(-1, torch.cat([targets[:, None], chosen_ids], dim=1))
+    picked = logits.gather(-1, torch.cat([targets[:, None], chosen_ids], dim=1)) - total[:, None]
     with torch.no_grad():
         probabilities = (logits - total[:, None]).exp_()
         entropy = total - (probabilities * logits).sum(dim=-1)
         top = logits.topk(top_k, dim=-1)
-    return picked[:, 0] - total, entropy, top.indices, top.values, picked[:, 1:]
+        top_logprobs = top.values - total[:, None]
+    return picked[:, 0], entropy, top.indices, top_logprobs, picked[:, 1:]
 
 
 def _spread(values: Tensor, mask: Bool[Tensor, "rows seq"]) -> Tensor:

@@ -89,7 +89,7 @@ class Replay(PendingCredit):
         self.metrics: dict[str, float] = {"judge/rollouts": float(len(self.active))}
 
     def chosen_ids(self, states: CompletionStates) -> Int[Tensor, "rows seq support"] | None:
-        """Replay, and name the ids whose logits the student must give."""
+        """Replay, and name the ids whose log-probabilities the student must give."""
         feedback = self._feedback()
         if not self.active:
             return None
@@ -140,12 +140,12 @@ class Replay(PendingCredit):
             student = scores.logprobs[self.is_active, :width]
             ratio = sampled_log_ratio(self.told.logprobs, student)
         else:
-            assert self.told.top_logits is not None
-            assert self.told.chosen_logits is not None
-            assert scores.chosen_logits is not None
-            logits = torch.cat([self.told.chosen_logits, self.told.top_logits], dim=-1)
-            student = scores.chosen_logits[self.is_active, :width]
-            ratio = support_log_ratio(logits, student, self.is_counted)
+            assert self.told.top_logprobs is not None
+            assert self.told.chosen_logprobs is not None
+            assert scores.chosen_logprobs is not None
+            teacher = torch.cat([self.told.chosen_logprobs, self.told.top_logprobs], dim=-1)
+            student = scores.chosen_logprobs[self.is_active, :width]
+            ratio = support_log_ratio(teacher, student, self.is_counted)
         return ratio.masked_fill(~self.told.mask, 0.0)
 
     def _feedback(self) -> list[str | None]:
@@ -239,16 +239,16 @@ def view_tokens(
     assert top is not None
     ids, is_counted = local_support(top, realized)
 
-    def logits(network: PreTrainedModel, prompts: Sequence[EncodedPrompt], row: Row) -> Tensor:
+    def logprobs(network: PreTrainedModel, prompts: Sequence[EncodedPrompt], row: Row) -> Tensor:
         scores = completion_logprobs(network, prompts, [row], chosen_ids=ids)
-        assert scores.chosen_logits is not None
-        return scores.chosen_logits
+        assert scores.chosen_logprobs is not None
+        return scores.chosen_logprobs
 
     plain = Row(0, rollout.completion_ids)
-    student = logits(policy, [sampled.batch.prompts[index // size]], plain)
-    told = support_log_ratio(logits(teacher, prompts, rows[0]), student, is_counted)
+    student = logprobs(policy, [sampled.batch.prompts[index // size]], plain)
+    told = support_log_ratio(logprobs(teacher, prompts, rows[0]), student, is_counted)
     prompts, rows = replay_rows(processor, sampled, [index], [None], "answer")
-    known = support_log_ratio(logits(teacher, prompts, rows[0]), student, is_counted)
+    known = support_log_ratio(logprobs(teacher, prompts, rows[0]), student, is_counted)
     weights = token_weights(told, torch.tensor([advantage], device=device), config.clip)
     return TokenView(
         rollout.completion_ids,

@@ -35,17 +35,16 @@ def test_scores_equal_those_of_whole_logits(head):
     states = states_of([5, 2, 7])
     chosen = torch.randint(VOCAB, (3, 7, 4))
     scores = head_scores(head, states, top_k=3, chosen_ids=chosen, chunk_size=4)
-    logits = head(states.hidden)
-    whole = logits.log_softmax(-1)
+    whole = head(states.hidden).log_softmax(-1)
     mask = states.mask
     expected = whole.gather(-1, states.ids[..., None])[..., 0]
     torch.testing.assert_close(scores.logprobs[mask], expected[mask])
     torch.testing.assert_close(scores.entropies[mask], -(whole.exp() * whole).sum(-1)[mask])
-    top = logits.topk(3)
+    top = whole.topk(3)
     assert torch.equal(scores.top_ids[mask], top.indices[mask])
-    torch.testing.assert_close(scores.top_logits[mask], top.values[mask])
-    torch.testing.assert_close(scores.chosen_logits[mask], logits.gather(-1, chosen)[mask])
-    for values in (scores.logprobs, scores.entropies, scores.top_logits, scores.chosen_logits):
+    torch.testing.assert_close(scores.top_logprobs[mask], top.values[mask])
+    torch.testing.assert_close(scores.chosen_logprobs[mask], whole.gather(-1, chosen)[mask])
+    for values in (scores.logprobs, scores.entropies, scores.top_logprobs, scores.chosen_logprobs):
         assert (values[~mask] == 0).all()
 
 
@@ -54,11 +53,11 @@ def test_gradients_are_those_of_whole_logits(head):
     chosen = torch.randint(VOCAB, (3, 7, 4))
     weights = torch.randn(3, 7) * states.mask
     scores = head_scores(head, states, chosen_ids=chosen, chunk_size=4)
-    loss = (scores.logprobs * weights).sum() + (scores.chosen_logits.sum(-1) * weights).sum()
+    loss = (scores.logprobs * weights).sum() + (scores.chosen_logprobs.sum(-1) * weights).sum()
     ours = torch.autograd.grad(loss, [states.hidden, head.weight])
-    logits = head(states.hidden)
-    logprobs = logits.log_softmax(-1).gather(-1, states.ids[..., None])[..., 0]
-    loss = (logprobs * weights).sum() + (logits.gather(-1, chosen).sum(-1) * weights).sum()
+    whole = head(states.hidden).log_softmax(-1)
+    logprobs = whole.gather(-1, states.ids[..., None])[..., 0]
+    loss = (logprobs * weights).sum() + (whole.gather(-1, chosen).sum(-1) * weights).sum()
     for gradient, expected in zip(
         ours, torch.autograd.grad(loss, [states.hidden, head.weight]), strict=True
     ):
@@ -106,7 +105,7 @@ def test_chunks_change_nothing(head):
         scores = head_scores(
             head, states, top_k=3, chosen_ids=states.ids[..., None], chunk_size=size
         )
-        loss = ((scores.logprobs + scores.chosen_logits[..., 0]) * weights).sum()
+        loss = ((scores.logprobs + scores.chosen_logprobs[..., 0]) * weights).sum()
         results.append(
             [*fields_of(scores), *torch.autograd.grad(loss, [states.hidden, head.weight])]
         )

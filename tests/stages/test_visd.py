@@ -118,10 +118,10 @@ def test_the_log_ratio_is_the_papers_on_whole_logits(prepare, two_groups):
         q = completion_logprobs(
             stage.ema_teacher, [prefix], [Row(0, rollout.completion_ids, (*told, *tail))],
             chosen_ids=everything,
-        ).chosen_logits[0].softmax(-1)  # fmt: skip
+        ).chosen_logprobs[0].exp()  # fmt: skip
         pi = completion_logprobs(
             stage.policy, [prompt], [Row(0, rollout.completion_ids)], chosen_ids=everything
-        ).chosen_logits[0].softmax(-1)  # fmt: skip
+        ).chosen_logprobs[0].exp()  # fmt: skip
     for t, token in enumerate(ids.tolist()):
         support = list({*q[t].topk(3).indices.tolist(), token})
         ratio = q[t, token] / q[t, support].sum() * pi[t, support].sum() / pi[t, token]
