@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from lit_vdistill.models.forward import CompletionStates, completion_states, pad_token_id
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.objectives.divergence import Divergence, divergence
 
 CHUNK_SIZE = 1024
 """Positions whose logits exist at the same time: 0.6 GiB in float32 at 152 k words."""
@@ -40,6 +41,21 @@ class TokenScores:
     """Their log-probabilities under the whole vocabulary; no gradient."""
     chosen_logprobs: Float[Tensor, "rows seq chosen"] | None = None
     """Log-probabilities of the ids that were asked for; has a gradient."""
+    divergences: Float[Tensor, "rows seq"] | None = None
+    """From a teacher's distribution over the whole vocabulary, where one was given; has a gradient
+    into the student alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherHead:
+    """A teacher of whole distributions: it has read the same completions, up to its head."""
+
+    head: nn.Linear
+    """Its `OneCallHead`."""
+    hidden: Float[Tensor, "rows seq teacher_hidden"]
+    """Its states, which predict the same tokens as the student's (`CompletionStates.hidden`)."""
+    divergence: Divergence
+    """How far the student is from it."""
 
 
 def completion_logprobs(
@@ -49,6 +65,7 @@ def completion_logprobs(
     *,
     top_k: int = 0,
     chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
+    teacher: TeacherHead | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> TokenScores:
     """Log-probability and entropy of every completion token, and what a few others would have had.
@@ -59,11 +76,18 @@ def completion_logprobs(
         rows: Completions, each with the index of its prompt.
         top_k: How many of the most probable ids to return at each position.
         chosen_ids: Ids whose log-probabilities to return at each position.
+        teacher: Whose distributions to compare with. It makes logits of its own, and the backward
+            pass some more, so that a chunk then takes about six times as much memory.
         chunk_size: Token positions whose logits exist at the same time.
     """
     states = completion_states(model.model, prompts, rows, pad_token_id(model))
     return head_scores(
-        model.lm_head, states, top_k=top_k, chosen_ids=chosen_ids, chunk_size=chunk_size
+        model.lm_head,
+        states,
+        top_k=top_k,
+        chosen_ids=chosen_ids,
+        teacher=teacher,
+        chunk_size=chunk_size,
     )
 
 
@@ -73,27 +97,34 @@ def head_scores(
     *,
     top_k: int = 0,
     chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
+    teacher: TeacherHead | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> TokenScores:
     """Apply a language-model head to completion states; see `completion_logprobs`.
 
-    The head is called exactly once, with no token too: its weights may be sharded, and then all
-    processes gather them together. It must be a `OneCallHead`, as `load_model` makes it.
+    The head is called exactly once, with no token too, and so is the teacher's: their weights may
+    be sharded, and then all processes gather them together. Both must be `OneCallHead`s, as
+    `load_model` makes them.
     """
     mask = states.mask
     if chosen_ids is None:
         chosen_ids = states.ids.new_empty(*mask.shape, 0)
-    tokens = (states.ids[mask], chosen_ids[mask])
+    told = states.hidden[:, :, :0] if teacher is None else teacher.hidden
+    tokens = (states.ids[mask], chosen_ids[mask], told[mask].detach())
 
     def in_chunks(hidden: Float[Tensor, "tokens hidden"]) -> tuple[Tensor, ...]:
         chunks = [
-            checkpoint(_chunk_scores, head, *chunk, top_k, use_reentrant=False)
+            checkpoint(_chunk_scores, head, *chunk, top_k, teacher, use_reentrant=False)
             for chunk in zip(*(part.split(chunk_size) for part in (hidden, *tokens)), strict=True)
         ]
         return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
 
-    found = head(states.hidden[mask], within=in_chunks)
-    logprobs, entropies, top_ids, top_logprobs, chosen = (_spread(part, mask) for part in found)
+    def beside_teacher(hidden: Float[Tensor, "tokens hidden"]) -> tuple[Tensor, ...]:
+        return head(hidden, within=in_chunks)
+
+    outer, work = (head, in_chunks) if teacher is None else (teacher.head, beside_teacher)
+    found = outer(states.hidden[mask], within=work)
+    logprobs, entropies, top_ids, top_logprobs, chosen, apart = (_spread(x, mask) for x in found)
     return TokenScores(
         logprobs,
         entropies,
@@ -101,6 +132,7 @@ def head_scores(
         top_ids if top_k else None,
         top_logprobs if top_k else None,
         chosen if chosen_ids.shape[-1] else None,
+        apart if teacher is not None else None,
     )
 
 
@@ -109,11 +141,11 @@ def _chunk_scores(
     hidden: Float[Tensor, "chunk hidden"],
     targets: Int[Tensor, " chunk"],
     chosen_ids: Int[Tensor, "chunk chosen"],
+    told: Float[Tensor, "chunk teacher_hidden"],
     top_k: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    # The weight is looked up here, since sharding puts another in its place for the backward pass.
-    # It needs `linear` by its full name, which ZeRO-3 replaces.
-    logits = torch.nn.functional.linear(hidden, head.weight, head.bias).float()
+    teacher: TeacherHead | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    logits = _logits(head, hidden)
     total = logits.logsumexp(dim=-1)
     picked = logits.gather(-1, torch.cat([targets[:, None], chosen_ids], dim=1)) - total[:, None]
     with torch.no_grad():
@@ -121,7 +153,30 @@ def _chunk_scores(
         entropy = total - (probabilities * logits).sum(dim=-1)
         top = logits.topk(top_k, dim=-1)
         top_logprobs = top.values - total[:, None]
-    return picked[:, 0], entropy, top.indices, top_logprobs, picked[:, 1:]
+    apart = torch.zeros_like(entropy) if teacher is None else _apart(logits, teacher, told)
+    return picked[:, 0], entropy, top.indices, top_logprobs, picked[:, 1:], apart
+
+
+def _logits(head: nn.Linear, hidden: Float[Tensor, "chunk _"]) -> Float[Tensor, "chunk vocab"]:
+    # The weight is looked up here, since sharding puts another in its place for the backward pass.
+    # It needs `linear` by its full name, which ZeRO-3 replaces.
+    return torch.nn.functional.linear(hidden, head.weight, head.bias).float()
+
+
+def _apart(
+    logits: Float[Tensor, "chunk vocab"],
+    teacher: TeacherHead,
+    told: Float[Tensor, "chunk teacher_hidden"],
+) -> Float[Tensor, " chunk"]:
+    """Divergence from the teacher, over the words that both networks have.
+
+    Checkpoints of one tokenizer pad their vocabularies to different sizes; the padding is no word.
+    """
+    with torch.no_grad():
+        theirs = _logits(teacher.head, told)
+    words = min(logits.shape[-1], theirs.shape[-1])
+    student, other = (of[:, :words].log_softmax(dim=-1) for of in (logits, theirs))
+    return divergence(student, other, teacher.divergence)
 
 
 def _spread(values: Tensor, mask: Bool[Tensor, "rows seq"]) -> Tensor:

@@ -6,7 +6,8 @@ from torch import nn
 
 from lit_vdistill.models.forward import CompletionStates
 from lit_vdistill.models.head import OneCallHead
-from lit_vdistill.models.logprobs import head_scores
+from lit_vdistill.models.logprobs import TeacherHead, head_scores
+from lit_vdistill.objectives.divergence import divergence
 
 VOCAB, HIDDEN = 50, 16
 
@@ -95,6 +96,67 @@ def test_the_head_is_called_once_whatever_the_number_of_chunks(head, lengths):
     assert calls == [sum(lengths)]
     assert (states.hidden.grad[~states.mask] == 0).all()
     assert (head.weight.grad.norm() > 0) == (sum(lengths) > 0)
+
+
+KINDS = ["reverse", "forward", "jensen_shannon"]
+
+
+def teacher_of(states, kind, vocab=VOCAB):
+    """A teacher of another width; its own hidden states and head ask for gradients."""
+    torch.manual_seed(2)
+    head = nn.Linear(HIDDEN + 3, vocab)
+    OneCallHead.convert(head)
+    hidden = torch.randn(*states.mask.shape, HIDDEN + 3, requires_grad=True)
+    return TeacherHead(head, hidden, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_divergences_are_those_of_whole_logits(head, kind):
+    """Values and gradients over several chunks; nothing flows into the teacher."""
+    states = states_of([5, 2, 7])
+    teacher = teacher_of(states, kind)
+    weights = torch.randn(3, 7) * states.mask
+    found = head_scores(head, states, teacher=teacher, chunk_size=5).divergences
+    whole = [
+        h(x).log_softmax(-1) for h, x in ((head, states.hidden), (teacher.head, teacher.hidden))
+    ]
+    expected = divergence(*whole, kind)
+    torch.testing.assert_close(found, expected.where(states.mask, 0.0))
+    ours, theirs = (
+        torch.autograd.grad((apart * weights).sum(), [states.hidden, head.weight])
+        for apart in (found, expected)
+    )
+    for gradient, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(gradient, other)
+    again = head_scores(head, states, teacher=teacher, chunk_size=5)
+    (again.divergences + again.logprobs).sum().backward()
+    assert teacher.hidden.grad is None
+    assert teacher.head.weight.grad is None
+
+
+def test_a_teacher_is_called_once_too_and_holds_no_logits(head):
+    states = states_of([200, 180])
+    teacher, calls, kept = teacher_of(states, "reverse"), [], []
+    teacher.head.register_forward_pre_hook(lambda *_: calls.append("teacher"))
+    head.register_forward_pre_hook(lambda *_: calls.append("student"))
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor.shape[-1]) or tensor, lambda tensor: tensor
+    ):
+        scores = head_scores(head, states, teacher=teacher, chunk_size=16)
+    scores.divergences.sum().backward()
+    assert calls == ["teacher", "student"]
+    assert VOCAB not in kept
+
+
+def test_a_vocabulary_with_more_padding_is_compared_by_its_words(head):
+    states = states_of([5, 2, 7])
+    wide = teacher_of(states, "reverse", VOCAB + 4)
+    cut = replace(teacher_of(states, "reverse"), hidden=wide.hidden)
+    with torch.no_grad():
+        cut.head.weight.copy_(wide.head.weight[:VOCAB])
+        cut.head.bias.copy_(wide.head.bias[:VOCAB])
+    ours, theirs = (head_scores(head, states, teacher=t).divergences for t in (wide, cut))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_chunks_change_nothing(head):
