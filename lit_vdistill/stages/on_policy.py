@@ -177,7 +177,7 @@ class OnPolicyModule(VLMStage):
             return {}
         self._is_verified = True
         assert self.policy is not None
-        chosen = next((i for i, prompt in enumerate(prompts) if prompt.features is not None), 0)
+        chosen = next((i for i, prompt in enumerate(prompts) if prompt.kind != "text"), 0)
         rows = [Row(chosen, r.completion_ids) for r in sampled.groups[chosen].rollouts[:2]]
         return {"verify/shared_prefix_gap": verify_shared_prefix(self.policy, prompts, rows)}
 
