@@ -17,17 +17,25 @@ from lit_vdistill.models.forward import CompletionStates, completion_states, pad
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.objectives.divergence import Divergence, divergence
+from lit_vdistill.objectives.precision import widened
 
 CHUNK_SIZE = 1024
 """Positions whose logits exist at the same time: 0.6 GiB in float32 at 152 k words."""
 
-_ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""Mean absolute difference of log-probabilities that the order of summation may make."""
+_ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Mean absolute difference of log-probabilities in nats that the order of summation may make.
+
+Ten times and more what tiny networks show, since deep ones sum more: 4e-7 in float32, 6e-4 in
+float16, 5e-3 in bfloat16. Transformers normalises float64 networks in float32 too, so that theirs
+is a rounding of float32 now and then."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenScores:
-    """A head's word on completion tokens, in float32, natural logarithms; 0 at padding."""
+    """A head's word on completion tokens, natural logarithms; 0 at padding.
+
+    In float32, and in float64 where the network is.
+    """
 
     logprobs: Float[Tensor, "rows seq"]
     """Log-probability of each token; has a gradient."""
@@ -58,46 +66,45 @@ class TeacherHead:
     """How far the student is from it."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeadRequest:
+    """What a head is to say beside log-probabilities and entropies of the tokens themselves."""
+
+    top_k: int = 0
+    """How many of the most probable ids to return at each position."""
+    chosen_ids: Int[Tensor, "rows seq chosen"] | None = None
+    """Ids whose log-probabilities to return at each position."""
+    teacher: TeacherHead | None = None
+    """Whose distributions to compare with. It makes logits of its own, and the backward pass some
+    more, so that a chunk then takes about six times as much memory."""
+
+
 def completion_logprobs(
     model: PreTrainedModel,
     prompts: Sequence[EncodedPrompt],
     rows: Sequence[Row],
+    request: HeadRequest | None = None,
     *,
-    top_k: int = 0,
-    chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
-    teacher: TeacherHead | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> TokenScores:
-    """Log-probability and entropy of every completion token, and what a few others would have had.
+    """Log-probability and entropy of every completion token, and what else is wanted.
 
     Args:
         model: The language model with its head.
         prompts: The prompts, on the model's device.
         rows: Completions, each with the index of its prompt.
-        top_k: How many of the most probable ids to return at each position.
-        chosen_ids: Ids whose log-probabilities to return at each position.
-        teacher: Whose distributions to compare with. It makes logits of its own, and the backward
-            pass some more, so that a chunk then takes about six times as much memory.
+        request: What else to say; None = nothing.
         chunk_size: Token positions whose logits exist at the same time.
     """
     states = completion_states(model.model, prompts, rows, pad_token_id(model))
-    return head_scores(
-        model.lm_head,
-        states,
-        top_k=top_k,
-        chosen_ids=chosen_ids,
-        teacher=teacher,
-        chunk_size=chunk_size,
-    )
+    return head_scores(model.lm_head, states, request, chunk_size=chunk_size)
 
 
 def head_scores(
     head: nn.Linear,
     states: CompletionStates,
+    request: HeadRequest | None = None,
     *,
-    top_k: int = 0,
-    chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
-    teacher: TeacherHead | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> TokenScores:
     """Apply a language-model head to completion states; see `completion_logprobs`.
@@ -106,7 +113,10 @@ def head_scores(
     be sharded, and then all processes gather them together. Both must be `OneCallHead`s, as
     `load_model` makes them.
     """
-    mask = states.mask
+    request = request or HeadRequest()
+    mask, top_k, teacher, chosen_ids = (
+        states.mask, request.top_k, request.teacher, request.chosen_ids,
+    )  # fmt: skip
     if chosen_ids is None:
         chosen_ids = states.ids.new_empty(*mask.shape, 0)
     told = states.hidden[:, :, :0] if teacher is None else teacher.hidden
@@ -160,7 +170,7 @@ def _chunk_scores(
 def _logits(head: nn.Linear, hidden: Float[Tensor, "chunk _"]) -> Float[Tensor, "chunk vocab"]:
     # The weight is looked up here, since sharding puts another in its place for the backward pass.
     # It needs `linear` by its full name, which ZeRO-3 replaces.
-    return torch.nn.functional.linear(hidden, head.weight, head.bias).float()
+    return widened(torch.nn.functional.linear(hidden, head.weight, head.bias))
 
 
 def _apart(
@@ -209,7 +219,7 @@ def verify_shared_prefix(
     finally:
         backbone.shared_prefix = mode
     gap = (ours.logprobs - theirs.logprobs)[ours.mask].abs().mean().item()
-    limit = _ROUNDING.get(dense.hidden.dtype, _ROUNDING[torch.bfloat16])
+    limit = rounding_limit(model)
     if not gap <= limit:
         raise RuntimeError(
             f"sharing prompts changes this network's log-probabilities by {gap:.2g} on average, "
@@ -217,3 +227,34 @@ def verify_shared_prefix(
             "train it with policy.shared_prefix 'never'"
         )
     return gap
+
+
+def rounding_limit(model: PreTrainedModel) -> float:
+    """How far two ways to compute the same log-probabilities may be apart, in nats on average.
+
+    That of the type which sums are made in at present: under autocast not the weights'.
+    """
+    kind, dtype = model.device.type, model.dtype
+    if torch.is_autocast_enabled(kind) and dtype != torch.float64:  # which autocast leaves alone
+        dtype = torch.get_autocast_dtype(kind)
+    return _ROUNDING[dtype]
+
+
+def check_gap(model: PreTrainedModel, gap: float) -> None:
+    """Stop where the sampler has drawn from another distribution than is trained on.
+
+    Args:
+        model: The policy.
+        gap: Mean absolute difference between the log-probabilities that the sampler and the trainer
+            give to sampled tokens, before any update.
+
+    Raises:
+        RuntimeError: When it is beyond what rounding explains.
+    """
+    limit = rounding_limit(model)
+    if not gap <= limit:
+        raise RuntimeError(
+            f"sampler and trainer differ by {gap:.2g} nats a token on average "
+            f"(rollout/logprob_gap), where rounding explains {limit:.0e}: the rollouts are not the "
+            "policy's own; check that both run the same weights, precision and attention kernel"
+        )

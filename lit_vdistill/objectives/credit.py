@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lit_vdistill.objectives.precision import widened
+
 
 def local_support(
     top_ids: Int[Tensor, "*seq top"], realized_ids: Int[Tensor, "*seq"]
@@ -45,7 +47,7 @@ def support_log_ratio(
     """
     ratios = []
     for logprobs in (teacher_logprobs, student_logprobs):
-        counted = logprobs.detach().float().masked_fill(~is_counted, -torch.inf)
+        counted = widened(logprobs.detach()).masked_fill(~is_counted, -torch.inf)
         ratios.append(counted[..., 0] - counted.logsumexp(dim=-1))
     return ratios[0] - ratios[1]
 

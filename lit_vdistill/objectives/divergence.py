@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lit_vdistill.objectives.precision import widened
+
 Divergence = Literal["reverse", "forward", "jensen_shannon"]
 
 _IMPOSSIBLE = -1e4
@@ -70,15 +72,11 @@ def with_rest(logprobs: Float[Tensor, "*seq top"]) -> Float[Tensor, "*seq suppor
         logprobs: Log-probabilities of different tokens under the whole vocabulary; -inf for one
             that is not to count. At least one is finite.
     """
-    logprobs = _wide(logprobs)
+    logprobs = widened(logprobs)
     least = 16 * torch.finfo(logprobs.dtype).eps
     mass = logprobs.logsumexp(dim=-1, keepdim=True).clamp(max=-least)
     return torch.cat([logprobs, (-torch.expm1(mass)).log()], dim=-1)
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 def _finite(logprobs: Tensor) -> Tensor:
-    return _wide(logprobs).masked_fill(logprobs == -torch.inf, _IMPOSSIBLE)
+    return widened(logprobs).masked_fill(logprobs == -torch.inf, _IMPOSSIBLE)

@@ -18,6 +18,7 @@ from lit_vdistill.models.forward import encode_vision, rope_positions, vision_in
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.shared_prefix import AttentionPlan, kernel_of
 from lit_vdistill.models.vlm import is_zero3_sharded
+from lit_vdistill.objectives.precision import widened
 from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms
 from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
 from lit_vdistill.types import Rollout
@@ -157,7 +158,7 @@ class HFRolloutEngine:
         self, logits: Tensor, uniforms: Tensor, sampling: SamplingConfig
     ) -> tuple[Tensor, Tensor]:
         """Next ids, and their log-probabilities under the whole vocabulary at temperature 1."""
-        logits = logits.float()
+        logits = widened(logits)
         allowed = logits.index_fill(-1, self.banned.to(logits.device), -torch.inf)
         if sampling.temperature == 0:
             chosen = allowed.argmax(dim=-1)

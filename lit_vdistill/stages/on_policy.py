@@ -19,6 +19,7 @@ from lit_vdistill.models.forward import (
 )
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import (
+    HeadRequest,
     completion_logprobs,
     head_scores,
     verify_shared_prefix,
@@ -245,7 +246,8 @@ class OnPolicyModule(VLMStage):
         flat = advantages.flatten()
         credit = self.start_credit(sampled, flat)
         states = completion_states(self.policy.model, prompts, rows, pad_token_id(self.policy))
-        scores = head_scores(self.policy.lm_head, states, chosen_ids=credit.chosen_ids(states))
+        request = HeadRequest(chosen_ids=credit.chosen_ids(states))
+        scores = head_scores(self.policy.lm_head, states, request)
         logprobs, mask = scores.logprobs, scores.mask
         factors, metrics = credit.weigh(scores)
         token_advantages = flat[:, None] * factors

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models.forward import CompletionStates
 from lit_vdistill.models.layout import Row
-from lit_vdistill.models.logprobs import TokenScores, completion_logprobs
+from lit_vdistill.models.logprobs import HeadRequest, TokenScores, completion_logprobs
 from lit_vdistill.models.prompt import EncodedPrompt, split_prompt
 from lit_vdistill.models.tokens import plain_ids
 from lit_vdistill.objectives.credit import (
@@ -100,13 +100,8 @@ class Replay(PendingCredit):
         realized = states.ids[self.is_active, :width]
         is_local = self.config.support == "top_k"
         with torch.no_grad():
-            self.told = completion_logprobs(
-                self.teacher,
-                prompts,
-                rows,
-                top_k=self.config.top_k if is_local else 0,
-                chosen_ids=realized[..., None] if is_local else None,
-            )
+            request = HeadRequest(self.config.top_k, realized[..., None]) if is_local else None
+            self.told = completion_logprobs(self.teacher, prompts, rows, request)
         if self.told.top_ids is None:
             return None
         ids, self.is_counted = local_support(self.told.top_ids, realized)
@@ -235,12 +230,12 @@ def view_tokens(
     device = sampled.batch.prompts[0].input_ids.device
     realized = torch.tensor([rollout.completion_ids], device=device)
     prompts, rows = replay_rows(processor, sampled, [index], [feedback], "feedback")
-    top = completion_logprobs(teacher, prompts, rows, top_k=config.top_k).top_ids
+    top = completion_logprobs(teacher, prompts, rows, HeadRequest(config.top_k)).top_ids
     assert top is not None
     ids, is_counted = local_support(top, realized)
 
     def logprobs(network: PreTrainedModel, prompts: Sequence[EncodedPrompt], row: Row) -> Tensor:
-        scores = completion_logprobs(network, prompts, [row], chosen_ids=ids)
+        scores = completion_logprobs(network, prompts, [row], HeadRequest(chosen_ids=ids))
         assert scores.chosen_logprobs is not None
         return scores.chosen_logprobs
 
