@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lit_vdistill.models import meter
 from lit_vdistill.models.layout import PlacedPrompt, Row, dense_layout, packed_layout
 from lit_vdistill.models.prompt import EncodedPrompt, PromptFeatures
 from lit_vdistill.models.sharding import is_sharded
@@ -90,6 +91,7 @@ def _look(
     backbone: Backbone, pixels: Float[Tensor, "patches values"], grids: Int[Tensor, "media 3"]
 ) -> _EncoderOutput:
     # Patches of images and videos are of one kind to the tower, so both getters do the same.
+    meter.count_patches(len(pixels))
     device = next(backbone.visual.parameters()).device
     output = backbone.get_image_features(pixels.to(device), grids.to(device), return_dict=True)
     levels = getattr(output, "deepstack_features", None) or []
@@ -153,6 +155,7 @@ def completion_states(
         plan = packed_plan(kernel_of(backbone), layout.groups, layout.ids.device)
     else:
         layout, plan = dense_layout(placed, rows, pad_id), None
+    meter.count_prompts([prompts[i] for i in layout.prompts], [prompts[r.prompt] for r in rows])
     hidden = backbone(
         input_ids=layout.ids,
         position_ids=layout.position_ids,

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
+from lit_vdistill.models import meter
 from lit_vdistill.models.forward import encode_vision, rope_positions, vision_inputs
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.shared_prefix import AttentionPlan, kernel_of
@@ -95,6 +96,7 @@ class HFRolloutEngine:
         running = _Running([[] for _ in range(rows)], [[] for _ in range(rows)], [False] * rows)
         prompt_cache = PromptCache([len(prompt.input_ids) for prompt in prompts])
         logits, positions = self._prefill(prompts, prompt_cache)
+        meter.count_prompts(prompts, [*prompts] * num_rollouts)
         cache = RolloutCache(prompt_cache, num_rollouts, limit)
         device = logits.device
         logits = logits.repeat_interleave(num_rollouts, dim=0)
