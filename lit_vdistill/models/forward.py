@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lit_vdistill.models import meter
 from lit_vdistill.models.layout import PlacedPrompt, Row, dense_layout, packed_layout
 from lit_vdistill.models.prompt import EncodedPrompt, PromptFeatures
+from lit_vdistill.models.sharding import is_sharded
 from lit_vdistill.models.shared_prefix import kernel_of, packed_plan
 
 SharedPrefix = Literal["auto", "always", "never"]
@@ -41,36 +43,74 @@ class CompletionStates:
 def encode_vision(
     backbone: Backbone, prompts: Sequence[EncodedPrompt]
 ) -> tuple[EncodedPrompt, ...]:
-    """Prompts with the features of their media, in one run of the vision tower over all of them.
+    """Prompts with the features of their media, by at most one call of the vision tower.
 
-    Prompts that have features already, or no medium, are returned as they are.
+    Prompts that have features already are returned as they are; all others get some, a text those
+    of no medium. Where none of these has a medium the tower is called all the same if others may
+    wait for it: if its weights are sharded, since all processes gather them together, or if it is
+    trained, since sharded training steps on stale gradients where a process leaves weights
+    untouched. It then sees one blank image, whose part in the loss is 0 (`PromptFeatures.anchor`).
 
     Args:
         backbone: The model without its head (`model.model`).
-        prompts: Text-only, image and video prompts in any mixture.
+        prompts: Text-only, image and video prompts in any mixture. Pixels may be on another device.
     """
     seen = list(prompts)
-    for kind in _KINDS:
-        members = [
-            i for i, prompt in enumerate(prompts) if prompt.kind == kind and prompt.features is None
-        ]
-        if not members:
-            continue
-        pixels = torch.cat([_given(prompts[i].pixels) for i in members])
-        grids = torch.cat([_given(prompts[i].grid_thw) for i in members])
-        encode = backbone.get_video_features if kind == "video" else backbone.get_image_features
-        output = encode(pixels, grids, return_dict=True)
-        levels = getattr(output, "deepstack_features", None) or []
+    unseen = [i for i, prompt in enumerate(prompts) if prompt.features is None]
+    for i in unseen:
+        seen[i] = replace(prompts[i], features=PromptFeatures((), ()))
+    media = [i for i in unseen if prompts[i].kind != "text"]
+    if media:
+        pixels = torch.cat([_given(prompts[i].pixels) for i in media])
+        grids = torch.cat([_given(prompts[i].grid_thw) for i in media])
+        found = _look(backbone, pixels, grids)
         first = 0
-        for i in members:
-            last = first + len(_given(prompts[i].grid_thw))
-            features = PromptFeatures(
-                tuple(output.pooler_output[first:last]),
-                tuple(tuple(level[first:last]) for level in levels),
-            )
+        for i in media:
+            part = slice(first, first + len(_given(prompts[i].grid_thw)))
+            levels = tuple(tuple(level[part]) for level in found.deepstack_features)
+            features = PromptFeatures(tuple(found.pooler_output[part]), levels)
             seen[i] = replace(prompts[i], features=features)
-            first = last
+            first = part.stop
+    elif unseen and _is_called_anyway(backbone.visual):
+        features = PromptFeatures((), (), _look_at_nothing(backbone))
+        seen[unseen[0]] = replace(prompts[unseen[0]], features=features)
     return tuple(seen)
+
+
+@dataclass(slots=True)
+class _EncoderOutput:
+    """The two fields that Qwen-VL models read of an encoder output."""
+
+    pooler_output: list[Tensor]
+    """Features of each medium, a row a placeholder."""
+    deepstack_features: list[list[Tensor]]
+    """The same from earlier layers, by level."""
+
+
+def _look(
+    backbone: Backbone, pixels: Float[Tensor, "patches values"], grids: Int[Tensor, "media 3"]
+) -> _EncoderOutput:
+    # Patches of images and videos are of one kind to the tower, so both getters do the same.
+    meter.count_patches(len(pixels))
+    device = next(backbone.visual.parameters()).device
+    output = backbone.get_image_features(pixels.to(device), grids.to(device), return_dict=True)
+    levels = getattr(output, "deepstack_features", None) or []
+    return _EncoderOutput(list(output.pooler_output), [list(level) for level in levels])
+
+
+def _is_called_anyway(tower: nn.Module) -> bool:
+    is_trained = torch.is_grad_enabled() and any(p.requires_grad for p in tower.parameters())
+    return is_trained or is_sharded(tower)
+
+
+def _look_at_nothing(backbone: Backbone) -> Float[Tensor, ""]:
+    """0, with a gradient path to all of the tower where gradients are on."""
+    vision = backbone.config.vision_config
+    edge = vision.spatial_merge_size
+    patch = 3 * vision.temporal_patch_size * vision.patch_size**2
+    found = _look(backbone, torch.zeros(edge * edge, patch), torch.tensor([[1, edge, edge]]))
+    parts = [*found.pooler_output, *(part for level in found.deepstack_features for part in level)]
+    return torch.stack([part.sum() for part in parts]).sum() * 0.0
 
 
 def rope_positions(backbone: Backbone, prompt: EncodedPrompt) -> tuple[Int[Tensor, "3 seq"], int]:
@@ -115,6 +155,7 @@ def completion_states(
         plan = packed_plan(kernel_of(backbone), layout.groups, layout.ids.device)
     else:
         layout, plan = dense_layout(placed, rows, pad_id), None
+    meter.count_prompts([prompts[i] for i in layout.prompts], [prompts[r.prompt] for r in rows])
     hidden = backbone(
         input_ids=layout.ids,
         position_ids=layout.position_ids,
@@ -122,7 +163,9 @@ def completion_states(
         attention_plan=plan,
         use_cache=False,
     ).last_hidden_state
-    hidden = hidden + _tower_anchor(backbone, prompts).to(hidden.dtype)
+    for prompt in prompts:
+        if prompt.features is not None and prompt.features.anchor is not None:
+            hidden = hidden + prompt.features.anchor.to(hidden.dtype)
     return CompletionStates(
         hidden=hidden[layout.row_sequence[:, None], layout.predicts],
         final=hidden[layout.row_sequence, layout.final],
@@ -149,39 +192,6 @@ def vision_inputs(prompts: Sequence[EncodedPrompt]) -> dict[str, Any] | None:
                 deepstack_features=[[p for f in found for p in f.deepstack[k]] for k in levels],
             )
     return inputs or None
-
-
-@dataclass(slots=True)
-class _EncoderOutput:
-    """The two fields that Qwen-VL models read of an encoder output."""
-
-    pooler_output: list[Tensor]
-    deepstack_features: list[list[Tensor]]
-
-
-def _tower_anchor(backbone: Backbone, prompts: Sequence[EncodedPrompt]) -> Float[Tensor, ""]:
-    """0, with a gradient path to a trained tower when no prompt gives it one.
-
-    Sharded training hangs or steps on stale gradients when one rank's batch leaves parameters
-    untouched, so a text-only batch shows the tower one blank image.
-    """
-    weight = next(backbone.visual.parameters())
-    is_trained = any(p.requires_grad for p in backbone.visual.parameters())
-    has_media = any(prompt.features is not None for prompt in prompts)
-    if has_media or not is_trained or not torch.is_grad_enabled():
-        return weight.new_zeros(())
-    vision = backbone.config.vision_config
-    edge = vision.spatial_merge_size
-    grid = torch.tensor([[1, edge, edge]], device=weight.device)
-    values = 3 * vision.temporal_patch_size * vision.patch_size**2
-    output = backbone.get_image_features(
-        weight.new_zeros(edge * edge, values), grid, return_dict=True
-    )
-    parts = [
-        *output.pooler_output,
-        *(p for lv in getattr(output, "deepstack_features", []) for p in lv),
-    ]
-    return torch.stack([part.sum() for part in parts]).sum() * 0.0
 
 
 def pad_token_id(model: PreTrainedModel) -> int:

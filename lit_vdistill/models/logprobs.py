@@ -16,17 +16,26 @@ from transformers import PreTrainedModel
 from lit_vdistill.models.forward import CompletionStates, completion_states, pad_token_id
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.objectives.divergence import Divergence, divergence
+from lit_vdistill.objectives.precision import widened
 
 CHUNK_SIZE = 1024
 """Positions whose logits exist at the same time: 0.6 GiB in float32 at 152 k words."""
 
-_ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""Mean absolute difference of log-probabilities that the order of summation may make."""
+_ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Mean absolute difference of log-probabilities in nats that the order of summation may make.
+
+Ten times and more what tiny networks show, since deep ones sum more: 4e-7 in float32, 6e-4 in
+float16, 5e-3 in bfloat16. Transformers normalises float64 networks in float32 too, so that theirs
+is a rounding of float32 now and then."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenScores:
-    """A head's word on completion tokens, in float32, natural logarithms; 0 at padding."""
+    """A head's word on completion tokens, natural logarithms; 0 at padding.
+
+    In float32, and in float64 where the network is.
+    """
 
     logprobs: Float[Tensor, "rows seq"]
     """Log-probability of each token; has a gradient."""
@@ -35,83 +44,149 @@ class TokenScores:
     mask: Bool[Tensor, "rows seq"]
     """True where there is a completion token and not padding."""
     top_ids: Int[Tensor, "rows seq top"] | None = None
-    """Ids of the highest logits, highest first, where they were asked for."""
-    top_logits: Float[Tensor, "rows seq top"] | None = None
-    """Their logits; no gradient."""
-    chosen_logits: Float[Tensor, "rows seq chosen"] | None = None
-    """Logits of the ids that were asked for; has a gradient."""
+    """The most probable ids, most probable first, where they were asked for."""
+    top_logprobs: Float[Tensor, "rows seq top"] | None = None
+    """Their log-probabilities under the whole vocabulary; no gradient."""
+    chosen_logprobs: Float[Tensor, "rows seq chosen"] | None = None
+    """Log-probabilities of the ids that were asked for; has a gradient."""
+    divergences: Float[Tensor, "rows seq"] | None = None
+    """From a teacher's distribution over the whole vocabulary, where one was given; has a gradient
+    into the student alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherHead:
+    """A teacher of whole distributions: it has read the same completions, up to its head."""
+
+    head: nn.Linear
+    """Its `OneCallHead`."""
+    hidden: Float[Tensor, "rows seq teacher_hidden"]
+    """Its states, which predict the same tokens as the student's (`CompletionStates.hidden`)."""
+    divergence: Divergence
+    """How far the student is from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRequest:
+    """What a head is to say beside log-probabilities and entropies of the tokens themselves."""
+
+    top_k: int = 0
+    """How many of the most probable ids to return at each position."""
+    chosen_ids: Int[Tensor, "rows seq chosen"] | None = None
+    """Ids whose log-probabilities to return at each position."""
+    teacher: TeacherHead | None = None
+    """Whose distributions to compare with. It makes logits of its own, and the backward pass some
+    more, so that a chunk then takes about six times as much memory."""
 
 
 def completion_logprobs(
     model: PreTrainedModel,
     prompts: Sequence[EncodedPrompt],
     rows: Sequence[Row],
+    request: HeadRequest | None = None,
     *,
-    top_k: int = 0,
-    chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> TokenScores:
-    """Log-probability and entropy of every completion token, and logits of a few others.
+    """Log-probability and entropy of every completion token, and what else is wanted.
 
     Args:
         model: The language model with its head.
         prompts: The prompts, on the model's device.
         rows: Completions, each with the index of its prompt.
-        top_k: How many of the highest logits to return at each position.
-        chosen_ids: Ids whose logits to return at each position.
+        request: What else to say; None = nothing.
         chunk_size: Token positions whose logits exist at the same time.
     """
     states = completion_states(model.model, prompts, rows, pad_token_id(model))
-    return head_scores(
-        model.lm_head, states, top_k=top_k, chosen_ids=chosen_ids, chunk_size=chunk_size
-    )
+    return head_scores(model.lm_head, states, request, chunk_size=chunk_size)
 
 
 def head_scores(
-    head: nn.Module,
+    head: nn.Linear,
     states: CompletionStates,
+    request: HeadRequest | None = None,
     *,
-    top_k: int = 0,
-    chosen_ids: Int[Tensor, "rows seq chosen"] | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> TokenScores:
-    """Apply a language-model head to completion states; see `completion_logprobs`."""
-    mask = states.mask
+    """Apply a language-model head to completion states; see `completion_logprobs`.
+
+    The head is called exactly once, with no token too, and so is the teacher's: their weights may
+    be sharded, and then all processes gather them together. Both must be `OneCallHead`s, as
+    `load_model` makes them.
+    """
+    request = request or HeadRequest()
+    mask, top_k, teacher, chosen_ids = (
+        states.mask, request.top_k, request.teacher, request.chosen_ids,
+    )  # fmt: skip
     if chosen_ids is None:
         chosen_ids = states.ids.new_empty(*mask.shape, 0)
-    inputs = (states.hidden[mask], states.ids[mask], chosen_ids[mask])
-    chunks = [
-        checkpoint(_chunk_scores, head, *chunk, top_k, use_reentrant=False)
-        for chunk in zip(*(tensor.split(chunk_size) for tensor in inputs), strict=True)
-    ]
-    logprobs, entropies, top_ids, top_logits, chosen = (
-        _spread(torch.cat(parts), mask) for parts in zip(*chunks, strict=True)
-    )
+    told = states.hidden[:, :, :0] if teacher is None else teacher.hidden
+    tokens = (states.ids[mask], chosen_ids[mask], told[mask].detach())
+
+    def in_chunks(hidden: Float[Tensor, "tokens hidden"]) -> tuple[Tensor, ...]:
+        chunks = [
+            checkpoint(_chunk_scores, head, *chunk, top_k, teacher, use_reentrant=False)
+            for chunk in zip(*(part.split(chunk_size) for part in (hidden, *tokens)), strict=True)
+        ]
+        return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
+
+    def beside_teacher(hidden: Float[Tensor, "tokens hidden"]) -> tuple[Tensor, ...]:
+        return head(hidden, within=in_chunks)
+
+    outer, work = (head, in_chunks) if teacher is None else (teacher.head, beside_teacher)
+    found = outer(states.hidden[mask], within=work)
+    logprobs, entropies, top_ids, top_logprobs, chosen, apart = (_spread(x, mask) for x in found)
     return TokenScores(
         logprobs,
         entropies,
         mask,
         top_ids if top_k else None,
-        top_logits if top_k else None,
+        top_logprobs if top_k else None,
         chosen if chosen_ids.shape[-1] else None,
+        apart if teacher is not None else None,
     )
 
 
 def _chunk_scores(
-    head: nn.Module,
+    head: nn.Linear,
     hidden: Float[Tensor, "chunk hidden"],
     targets: Int[Tensor, " chunk"],
     chosen_ids: Int[Tensor, "chunk chosen"],
+    told: Float[Tensor, "chunk teacher_hidden"],
     top_k: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    logits = head(hidden).float()
+    teacher: TeacherHead | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    logits = _logits(head, hidden)
     total = logits.logsumexp(dim=-1)
-    picked = logits.gather(-1, torch.cat([targets[:, None], chosen_ids], dim=1))
+    picked = logits.gather(-1, torch.cat([targets[:, None], chosen_ids], dim=1)) - total[:, None]
     with torch.no_grad():
         probabilities = (logits - total[:, None]).exp_()
         entropy = total - (probabilities * logits).sum(dim=-1)
         top = logits.topk(top_k, dim=-1)
-    return picked[:, 0] - total, entropy, top.indices, top.values, picked[:, 1:]
+        top_logprobs = top.values - total[:, None]
+    apart = torch.zeros_like(entropy) if teacher is None else _apart(logits, teacher, told)
+    return picked[:, 0], entropy, top.indices, top_logprobs, picked[:, 1:], apart
+
+
+def _logits(head: nn.Linear, hidden: Float[Tensor, "chunk _"]) -> Float[Tensor, "chunk vocab"]:
+    # The weight is looked up here, since sharding puts another in its place for the backward pass.
+    # It needs `linear` by its full name, which ZeRO-3 replaces.
+    return widened(torch.nn.functional.linear(hidden, head.weight, head.bias))
+
+
+def _apart(
+    logits: Float[Tensor, "chunk vocab"],
+    teacher: TeacherHead,
+    told: Float[Tensor, "chunk teacher_hidden"],
+) -> Float[Tensor, " chunk"]:
+    """Divergence from the teacher, over the words that both networks have.
+
+    Checkpoints of one tokenizer pad their vocabularies to different sizes; the padding is no word.
+    """
+    with torch.no_grad():
+        theirs = _logits(teacher.head, told)
+    words = min(logits.shape[-1], theirs.shape[-1])
+    student, other = (of[:, :words].log_softmax(dim=-1) for of in (logits, theirs))
+    return divergence(student, other, teacher.divergence)
 
 
 def _spread(values: Tensor, mask: Bool[Tensor, "rows seq"]) -> Tensor:
@@ -144,7 +219,7 @@ def verify_shared_prefix(
     finally:
         backbone.shared_prefix = mode
     gap = (ours.logprobs - theirs.logprobs)[ours.mask].abs().mean().item()
-    limit = _ROUNDING.get(dense.hidden.dtype, _ROUNDING[torch.bfloat16])
+    limit = rounding_limit(model)
     if not gap <= limit:
         raise RuntimeError(
             f"sharing prompts changes this network's log-probabilities by {gap:.2g} on average, "
@@ -152,3 +227,34 @@ def verify_shared_prefix(
             "train it with policy.shared_prefix 'never'"
         )
     return gap
+
+
+def rounding_limit(model: PreTrainedModel) -> float:
+    """How far two ways to compute the same log-probabilities may be apart, in nats on average.
+
+    That of the type which sums are made in at present: under autocast not the weights'.
+    """
+    kind, dtype = model.device.type, model.dtype
+    if torch.is_autocast_enabled(kind) and dtype != torch.float64:  # which autocast leaves alone
+        dtype = torch.get_autocast_dtype(kind)
+    return _ROUNDING[dtype]
+
+
+def check_gap(model: PreTrainedModel, gap: float) -> None:
+    """Stop where the sampler has drawn from another distribution than is trained on.
+
+    Args:
+        model: The policy.
+        gap: Mean absolute difference between the log-probabilities that the sampler and the trainer
+            give to sampled tokens, before any update.
+
+    Raises:
+        RuntimeError: When it is beyond what rounding explains.
+    """
+    limit = rounding_limit(model)
+    if not gap <= limit:
+        raise RuntimeError(
+            f"sampler and trainer differ by {gap:.2g} nats a token on average "
+            f"(rollout/logprob_gap), where rounding explains {limit:.0e}: the rollouts are not the "
+            "policy's own; check that both run the same weights, precision and attention kernel"
+        )

@@ -20,6 +20,16 @@ class PromptFeatures:
     """Features of each medium, a row a placeholder."""
     deepstack: tuple[tuple[Float[Tensor, "_ hidden"], ...], ...]
     """The same from earlier layers, by level; empty for Qwen2.5-VL."""
+    anchor: Float[Tensor, ""] | None = None
+    """0, with a gradient path to the tower, where it was called without a medium to look at."""
+
+    def to(self, device: torch.device | str) -> "PromptFeatures":
+        """The same features on a device."""
+        return PromptFeatures(
+            tuple(part.to(device) for part in self.pooled),
+            tuple(tuple(part.to(device) for part in level) for level in self.deepstack),
+            None if self.anchor is None else self.anchor.to(device),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +47,29 @@ class EncodedPrompt:
     second_per_grid: float | None = None
     """Seconds between two temporal patches; Qwen2.5-VL counts its positions in them."""
     features: PromptFeatures | None = None
-    """Of the tower that is to read the prompt, once it has; it then does not look again."""
+    """Of the tower that is to read the prompt, once it has; it then does not look again. A text
+    has some too, without a part in them, once its batch was looked at."""
 
     def to(self, device: torch.device | str) -> "EncodedPrompt":
-        """The same prompt on a device."""
-        move: dict[str, Any] = {
-            name: value.to(device) if isinstance(value := getattr(self, name), Tensor) else value
-            for name in self.__slots__
+        """The same prompt on a device, its features with it."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        moved: dict[str, Any] = {
+            name: value.to(device) if isinstance(value, (Tensor, PromptFeatures)) else value
+            for name, value in values.items()
         }
-        return EncodedPrompt(**move)
+        return EncodedPrompt(**moved)
+
+    def without_pixels(self) -> "EncodedPrompt":
+        """The same prompt for networks whose tower has looked already.
+
+        Raises:
+            ValueError: When no tower has, so that the medium would be lost.
+        """
+        if self.pixels is not None and self.features is None:
+            raise ValueError(
+                f"sample {self.sample_id}: its pixels are needed until encode_vision has looked"
+            )
+        return replace(self, pixels=None)
 
 
 def split_prompt(prompt: EncodedPrompt, turn_end_id: int) -> tuple[EncodedPrompt, tuple[int, ...]]:

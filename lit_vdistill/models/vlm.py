@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models.forward import SharedPrefix
+from lit_vdistill.models.head import OneCallHead
 from lit_vdistill.models.shared_prefix import AttentionKernel, enable_plans
 from lit_vdistill.models.tiny import build_tiny_model, build_tiny_processor
 from lit_vdistill.models.vision import speed_up_vision
@@ -80,6 +81,7 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
     model.set_attn_implementation(_stock_kernel(config.attn_implementation))
     enable_plans(model, config.attn_implementation)
     speed_up_vision(model)
+    OneCallHead.convert(model.lm_head)
     model.model.shared_prefix = config.shared_prefix
     model.model.visual.requires_grad_(not config.freeze_vision)
     if config.gradient_checkpointing:

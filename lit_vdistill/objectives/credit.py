@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lit_vdistill.objectives.precision import widened
+
 
 def local_support(
     top_ids: Int[Tensor, "*seq top"], realized_ids: Int[Tensor, "*seq"]
@@ -29,23 +31,23 @@ def local_support(
 
 
 def support_log_ratio(
-    teacher_logits: Float[Tensor, "*seq support"],
-    student_logits: Float[Tensor, "*seq support"],
+    teacher_logprobs: Float[Tensor, "*seq support"],
+    student_logprobs: Float[Tensor, "*seq support"],
     is_counted: Bool[Tensor, "*seq support"],
 ) -> Float[Tensor, "*seq"]:
     """Δ: how much more probable the teacher finds the realized token (VISD Eq. 4, 21-22).
 
-    Both distributions are renormalised over the support, so logits serve as they are: what is
-    subtracted from all of them cancels.
+    Both distributions are renormalised over the support, so a constant in all of its
+    log-probabilities cancels: logits would give the same.
 
     Args:
-        teacher_logits: Of the support's ids, the realized one first.
-        student_logits: The same.
+        teacher_logprobs: Of the support's ids, the realized one first.
+        student_logprobs: The same.
         is_counted: From `local_support`.
     """
     ratios = []
-    for logits in (teacher_logits, student_logits):
-        counted = logits.detach().float().masked_fill(~is_counted, -torch.inf)
+    for logprobs in (teacher_logprobs, student_logprobs):
+        counted = widened(logprobs.detach()).masked_fill(~is_counted, -torch.inf)
         ratios.append(counted[..., 0] - counted.logsumexp(dim=-1))
     return ratios[0] - ratios[1]
 

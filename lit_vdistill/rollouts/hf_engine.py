@@ -14,10 +14,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
+from lit_vdistill.models import meter
 from lit_vdistill.models.forward import encode_vision, rope_positions, vision_inputs
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.shared_prefix import AttentionPlan, kernel_of
 from lit_vdistill.models.vlm import is_zero3_sharded
+from lit_vdistill.objectives.precision import widened
 from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms
 from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
 from lit_vdistill.types import Rollout
@@ -94,6 +96,7 @@ class HFRolloutEngine:
         running = _Running([[] for _ in range(rows)], [[] for _ in range(rows)], [False] * rows)
         prompt_cache = PromptCache([len(prompt.input_ids) for prompt in prompts])
         logits, positions = self._prefill(prompts, prompt_cache)
+        meter.count_prompts(prompts, [*prompts] * num_rollouts)
         cache = RolloutCache(prompt_cache, num_rollouts, limit)
         device = logits.device
         logits = logits.repeat_interleave(num_rollouts, dim=0)
@@ -157,7 +160,7 @@ class HFRolloutEngine:
         self, logits: Tensor, uniforms: Tensor, sampling: SamplingConfig
     ) -> tuple[Tensor, Tensor]:
         """Next ids, and their log-probabilities under the whole vocabulary at temperature 1."""
-        logits = logits.float()
+        logits = widened(logits)
         allowed = logits.index_fill(-1, self.banned.to(logits.device), -torch.inf)
         if sampling.temperature == 0:
             chosen = allowed.argmax(dim=-1)

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from lit_vdistill.objectives.precision import widened
+
 
 class PromptCache:
     """Prompts one after another in a flat sequence, each causal; their keys and values are kept."""
@@ -44,8 +46,8 @@ class PromptCache:
 class RolloutCache:
     """Rollouts behind their prompts, one token each a step.
 
-    Scores and their softmax are computed in the open, the softmax in float32, as in transformers'
-    eager attention: fused kernels take no keys in two pieces.
+    Scores and their softmax are computed in the open, the softmax at least in float32, as in
+    transformers' eager attention: fused kernels take no keys in two pieces.
     """
 
     def __init__(self, prompts: PromptCache, num_rollouts: int, max_tokens: int) -> None:
@@ -98,7 +100,7 @@ class RolloutCache:
         if self.has_padding:
             of_prompt = of_prompt.masked_fill(self.is_padding, -torch.inf)
         scores = [self._by_row(of_prompt, kv_heads), grouped @ own_keys.transpose(-1, -2)]
-        weights = torch.cat(scores, dim=-1).softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+        weights = widened(torch.cat(scores, dim=-1)).softmax(dim=-1).to(value.dtype)
         shared = self._by_prompt(weights[..., :longest]) @ self.values[layer]
         output = self._by_row(shared, kv_heads) + weights[..., longest:] @ own_values
         return output.reshape(rows, 1, heads, dim)

@@ -19,6 +19,7 @@ from lit_vdistill.models.forward import (
 )
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import (
+    HeadRequest,
     completion_logprobs,
     head_scores,
     verify_shared_prefix,
@@ -177,7 +178,7 @@ class OnPolicyModule(VLMStage):
             return {}
         self._is_verified = True
         assert self.policy is not None
-        chosen = next((i for i, prompt in enumerate(prompts) if prompt.features is not None), 0)
+        chosen = next((i for i, prompt in enumerate(prompts) if prompt.kind != "text"), 0)
         rows = [Row(chosen, r.completion_ids) for r in sampled.groups[chosen].rollouts[:2]]
         return {"verify/shared_prefix_gap": verify_shared_prefix(self.policy, prompts, rows)}
 
@@ -245,7 +246,8 @@ class OnPolicyModule(VLMStage):
         flat = advantages.flatten()
         credit = self.start_credit(sampled, flat)
         states = completion_states(self.policy.model, prompts, rows, pad_token_id(self.policy))
-        scores = head_scores(self.policy.lm_head, states, chosen_ids=credit.chosen_ids(states))
+        request = HeadRequest(chosen_ids=credit.chosen_ids(states))
+        scores = head_scores(self.policy.lm_head, states, request)
         logprobs, mask = scores.logprobs, scores.mask
         factors, metrics = credit.weigh(scores)
         token_advantages = flat[:, None] * factors

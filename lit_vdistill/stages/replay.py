@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models.forward import CompletionStates
 from lit_vdistill.models.layout import Row
-from lit_vdistill.models.logprobs import TokenScores, completion_logprobs
+from lit_vdistill.models.logprobs import HeadRequest, TokenScores, completion_logprobs
 from lit_vdistill.models.prompt import EncodedPrompt, split_prompt
 from lit_vdistill.models.tokens import plain_ids
 from lit_vdistill.objectives.credit import (
@@ -89,7 +89,7 @@ class Replay(PendingCredit):
         self.metrics: dict[str, float] = {"judge/rollouts": float(len(self.active))}
 
     def chosen_ids(self, states: CompletionStates) -> Int[Tensor, "rows seq support"] | None:
-        """Replay, and name the ids whose logits the student must give."""
+        """Replay, and name the ids whose log-probabilities the student must give."""
         feedback = self._feedback()
         if not self.active:
             return None
@@ -100,13 +100,8 @@ class Replay(PendingCredit):
         realized = states.ids[self.is_active, :width]
         is_local = self.config.support == "top_k"
         with torch.no_grad():
-            self.told = completion_logprobs(
-                self.teacher,
-                prompts,
-                rows,
-                top_k=self.config.top_k if is_local else 0,
-                chosen_ids=realized[..., None] if is_local else None,
-            )
+            request = HeadRequest(self.config.top_k, realized[..., None]) if is_local else None
+            self.told = completion_logprobs(self.teacher, prompts, rows, request)
         if self.told.top_ids is None:
             return None
         ids, self.is_counted = local_support(self.told.top_ids, realized)
@@ -140,12 +135,12 @@ class Replay(PendingCredit):
             student = scores.logprobs[self.is_active, :width]
             ratio = sampled_log_ratio(self.told.logprobs, student)
         else:
-            assert self.told.top_logits is not None
-            assert self.told.chosen_logits is not None
-            assert scores.chosen_logits is not None
-            logits = torch.cat([self.told.chosen_logits, self.told.top_logits], dim=-1)
-            student = scores.chosen_logits[self.is_active, :width]
-            ratio = support_log_ratio(logits, student, self.is_counted)
+            assert self.told.top_logprobs is not None
+            assert self.told.chosen_logprobs is not None
+            assert scores.chosen_logprobs is not None
+            teacher = torch.cat([self.told.chosen_logprobs, self.told.top_logprobs], dim=-1)
+            student = scores.chosen_logprobs[self.is_active, :width]
+            ratio = support_log_ratio(teacher, student, self.is_counted)
         return ratio.masked_fill(~self.told.mask, 0.0)
 
     def _feedback(self) -> list[str | None]:
@@ -235,20 +230,20 @@ def view_tokens(
     device = sampled.batch.prompts[0].input_ids.device
     realized = torch.tensor([rollout.completion_ids], device=device)
     prompts, rows = replay_rows(processor, sampled, [index], [feedback], "feedback")
-    top = completion_logprobs(teacher, prompts, rows, top_k=config.top_k).top_ids
+    top = completion_logprobs(teacher, prompts, rows, HeadRequest(config.top_k)).top_ids
     assert top is not None
     ids, is_counted = local_support(top, realized)
 
-    def logits(network: PreTrainedModel, prompts: Sequence[EncodedPrompt], row: Row) -> Tensor:
-        scores = completion_logprobs(network, prompts, [row], chosen_ids=ids)
-        assert scores.chosen_logits is not None
-        return scores.chosen_logits
+    def logprobs(network: PreTrainedModel, prompts: Sequence[EncodedPrompt], row: Row) -> Tensor:
+        scores = completion_logprobs(network, prompts, [row], HeadRequest(chosen_ids=ids))
+        assert scores.chosen_logprobs is not None
+        return scores.chosen_logprobs
 
     plain = Row(0, rollout.completion_ids)
-    student = logits(policy, [sampled.batch.prompts[index // size]], plain)
-    told = support_log_ratio(logits(teacher, prompts, rows[0]), student, is_counted)
+    student = logprobs(policy, [sampled.batch.prompts[index // size]], plain)
+    told = support_log_ratio(logprobs(teacher, prompts, rows[0]), student, is_counted)
     prompts, rows = replay_rows(processor, sampled, [index], [None], "answer")
-    known = support_log_ratio(logits(teacher, prompts, rows[0]), student, is_counted)
+    known = support_log_ratio(logprobs(teacher, prompts, rows[0]), student, is_counted)
     weights = token_weights(told, torch.tensor([advantage], device=device), config.clip)
     return TokenView(
         rollout.completion_ids,

@@ -59,7 +59,7 @@ class PendingCredit:
     """
 
     def chosen_ids(self, states: CompletionStates) -> Int[Tensor, "rows seq chosen"] | None:
-        """Ids whose logits `weigh` needs from the policy, once its states are there."""
+        """Ids whose log-probabilities `weigh` needs of the policy, once its states are there."""
         return None
 
     def weigh(self, scores: TokenScores) -> tuple[Float[Tensor, "rows seq"], dict[str, float]]:

@@ -6,9 +6,12 @@ import torch
 from torch.nn.functional import rms_norm
 
 from lit_vdistill.models.discriminator import Discriminator
-from lit_vdistill.models.forward import completion_states
+from lit_vdistill.models.forward import completion_states, encode_vision
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
+from lit_vdistill.models.prompt import PromptFeatures
+from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
+from lit_vdistill.rollouts.shared_cache import PromptCache
 
 FAMILIES = ["qwen3-vl", "qwen2.5-vl"]
 COMPLETIONS = [(300, 301, 302, 303), (310,), (320, 321), (330, 331, 332, 333, 334, 335)]
@@ -144,6 +147,89 @@ def test_text_only_batches_touch_the_vision_tower(family, prompts):
     logprobs.sum().backward()
     untouched = [name for name, p in model.named_parameters() if p.grad is None]
     assert untouched == []
+
+
+@pytest.fixture
+def tower_calls(family, monkeypatch):
+    """Patches in each call of the tower; the model may be a copy."""
+    tower = type(family[0].model.visual)
+    calls, stock = [], tower.forward
+
+    def forward(self, pixels, *args, **kwargs):
+        calls.append(len(pixels))
+        return stock(self, pixels, *args, **kwargs)
+
+    monkeypatch.setattr(tower, "forward", forward)
+    return calls
+
+
+@pytest.mark.parametrize("chosen", [(1,), (0, 1, 2, 3), (0, 3), (2, 1)], ids=str)
+def test_a_trained_tower_is_called_once_whatever_there_is_to_see(
+    family, prompts, tower_calls, chosen
+):
+    """And not again for prompts that it has looked at, whose anchor serves."""
+    model, _ = family
+    model.zero_grad(set_to_none=True)
+    looked = encode_vision(model.model, [prompts[i] for i in chosen])
+    assert len(tower_calls) == 1
+    assert all(prompt.features is not None for prompt in looked)
+    assert encode_vision(model.model, looked) == looked
+    rows = [Row(i, ids) for i in range(len(chosen)) for ids in COMPLETIONS]
+    completion_logprobs(model, looked, rows).logprobs.sum().backward()
+    assert len(tower_calls) == 1
+    assert all(p.grad is not None for p in model.model.visual.parameters())
+
+
+def test_a_tower_that_nobody_waits_for_is_not_called_for_text(family, prompts, tower_calls):
+    model, _ = family
+    frozen = copy.deepcopy(model)
+    frozen.model.visual.requires_grad_(False)
+    completion_logprobs(frozen, [prompts[1]], [Row(0, (305, 306))])
+    with torch.no_grad():
+        looked = encode_vision(model.model, [prompts[1]])
+    assert tower_calls == []
+    assert looked[0].features == PromptFeatures((), ())
+
+
+def test_a_sharded_tower_is_called_for_text_too(family, prompts, tower_calls):
+    """Without a gradient, as in rollouts: all processes gather its weights together."""
+    model, processor = family
+    model = copy.deepcopy(model).requires_grad_(False)
+    next(model.model.visual.parameters()).ds_id = 0
+    with torch.no_grad():
+        looked = encode_vision(model.model, [prompts[1]])
+        assert len(tower_calls) == 1
+        completion_logprobs(model, looked, [Row(0, (305, 306))])
+        HFRolloutEngine(model, processor)._prefill(looked, PromptCache([len(looked[0].input_ids)]))
+    assert len(tower_calls) == 1
+    encode_vision(model.model, prompts)
+    assert len(tower_calls) == 2
+
+
+def test_images_and_videos_go_through_the_tower_together(family, prompts):
+    """With the same numbers: windows and deeper layers' features keep apart what is apart."""
+    model, _ = family
+    with torch.no_grad():
+        together = encode_vision(model.model, prompts)
+        alone = [encode_vision(model.model, [prompt])[0] for prompt in prompts]
+    for mine, other in zip(together, alone, strict=True):
+        assert len(mine.features.pooled) == (mine.kind != "text")
+        for ours, theirs in zip(
+            [*mine.features.pooled, *sum(mine.features.deepstack, ())],
+            [*other.features.pooled, *sum(other.features.deepstack, ())],
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_prompts_that_were_looked_at_need_no_pixels(family, prompts):
+    model, _ = family
+    rows = [Row(p, ids) for p in range(4) for ids in COMPLETIONS[:2]]
+    with torch.no_grad():
+        expected = completion_logprobs(model, prompts, rows).logprobs
+        bare = [prompt.without_pixels() for prompt in encode_vision(model.model, prompts)]
+        assert all(prompt.pixels is None for prompt in bare)
+        assert torch.equal(completion_logprobs(model, bare, rows).logprobs, expected)
 
 
 def test_a_frozen_tower_is_left_alone(family, prompts):

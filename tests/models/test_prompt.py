@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lit_vdistill.models.prompt import _check_placeholders, encode_prompt
+from lit_vdistill.models.prompt import PromptFeatures, _check_placeholders, encode_prompt
 from lit_vdistill.models.tokens import response_ids
 from lit_vdistill.types import Medium
 
@@ -47,9 +47,23 @@ def test_lost_placeholders_are_an_error_that_names_the_sample(families, make_pro
 
 
 def test_moving_a_prompt_moves_all_its_tensors(families, make_prompt):
-    prompt = make_prompt(families["qwen3-vl"][1], "a").to("meta")
-    tensors = [prompt.input_ids, prompt.token_types, prompt.pixels, prompt.grid_thw]
-    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    prompt = make_prompt(families["qwen3-vl"][1], "a")
+    part = torch.zeros(2, 3)
+    looked = replace(prompt, features=PromptFeatures((part,), ((part,),), torch.tensor(0.0)))
+    for moved in (prompt.to("meta"), looked.to("meta")):
+        tensors = [moved.input_ids, moved.token_types, moved.pixels, moved.grid_thw]
+        if moved.features is not None:
+            tensors += [*moved.features.pooled, *moved.features.deepstack[0], moved.features.anchor]
+        assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_pixels_stay_until_a_tower_has_looked(families, make_prompt):
+    prompt = make_prompt(families["qwen3-vl"][1], "clip-7")
+    with pytest.raises(ValueError, match=r"clip-7: its pixels are needed until encode_vision"):
+        prompt.without_pixels()
+    looked = replace(prompt, features=PromptFeatures((), ())).without_pixels()
+    assert looked.pixels is None
+    assert looked.grid_thw is prompt.grid_thw
 
 
 def test_responses_end_once(families):

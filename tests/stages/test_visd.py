@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lit_vdistill.models.layout import Row
-from lit_vdistill.models.logprobs import completion_logprobs
+from lit_vdistill.models.logprobs import HeadRequest, completion_logprobs
 from lit_vdistill.models.prompt import split_prompt
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Answer, GroundedFormat
@@ -117,11 +117,12 @@ def test_the_log_ratio_is_the_papers_on_whole_logits(prepare, two_groups):
     with torch.no_grad():
         q = completion_logprobs(
             stage.ema_teacher, [prefix], [Row(0, rollout.completion_ids, (*told, *tail))],
-            chosen_ids=everything,
-        ).chosen_logits[0].softmax(-1)  # fmt: skip
+            HeadRequest(chosen_ids=everything),
+        ).chosen_logprobs[0].exp()  # fmt: skip
         pi = completion_logprobs(
-            stage.policy, [prompt], [Row(0, rollout.completion_ids)], chosen_ids=everything
-        ).chosen_logits[0].softmax(-1)  # fmt: skip
+            stage.policy, [prompt], [Row(0, rollout.completion_ids)],
+            HeadRequest(chosen_ids=everything),
+        ).chosen_logprobs[0].exp()  # fmt: skip
     for t, token in enumerate(ids.tolist()):
         support = list({*q[t].topk(3).indices.tolist(), token})
         ratio = q[t, token] / q[t, support].sum() * pi[t, support].sum() / pi[t, token]
