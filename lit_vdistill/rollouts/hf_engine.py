@@ -18,7 +18,7 @@ from lit_vdistill.models.forward import encode_vision, rope_positions, vision_in
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.shared_prefix import AttentionPlan, kernel_of
 from lit_vdistill.models.vlm import is_zero3_sharded
-from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms
+from lit_vdistill.rollouts.engine import SamplingConfig, rollout_turns, rollout_uniforms
 from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
 from lit_vdistill.types import Rollout
 
@@ -42,15 +42,12 @@ class _Running:
 class HFRolloutEngine:
     """Samples from a transformers model in this process; satisfies `RolloutEngine`."""
 
-    def __init__(
-        self, model: PreTrainedModel, processor: ProcessorMixin, max_rows: int = 256
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin) -> None:
         """Keep the policy itself, so that rollouts always come from its current weights.
 
         Args:
             model: The policy.
             processor: Its processor.
-            max_rows: Completions decoded together; bounds the cache's memory.
 
         Raises:
             ValueError: For a model whose attention takes no plan; see `enable_plans`.
@@ -58,7 +55,6 @@ class HFRolloutEngine:
         kernel_of(model)
         self.model = model
         self.tokenizer = processor.tokenizer
-        self.max_rows = max_rows
         known = self.tokenizer.get_vocab()
         self.banned = torch.tensor([known[name] for name in _NEVER_SAMPLED if name in known])
 
@@ -70,16 +66,22 @@ class HFRolloutEngine:
         *,
         seed: int,
     ) -> list[tuple[Rollout, ...]]:
-        """Sample `num_rollouts` completions of every prompt; see `RolloutEngine.generate`."""
-        chunk = max(1, self.max_rows // num_rollouts)
+        """Sample `num_rollouts` completions of every prompt; see `RolloutEngine.generate`.
+
+        Prompts may lie on the host; those of a turn are moved, and freed before the next.
+
+        Raises:
+            ValueError: For a prompt whose group alone is beyond `sampling.max_tokens`.
+        """
+        turns = rollout_turns(prompts, num_rollouts, sampling)
         groups: list[tuple[Rollout, ...]] = []
         with _inference(self.model):
-            for first in range(0, len(prompts), chunk):
-                part = prompts[first : first + chunk]
-                groups += self._generate_part(part, num_rollouts, sampling, seed)
+            for turn in turns:
+                part = [prompt.to(self.model.device) for prompt in prompts[turn]]
+                groups += self._generate_turn(part, num_rollouts, sampling, seed)
         return groups
 
-    def _generate_part(
+    def _generate_turn(
         self,
         prompts: Sequence[EncodedPrompt],
         num_rollouts: int,
