@@ -4,6 +4,7 @@ The vision tower and the prompt run once a prompt; all of its rollouts decode be
 (`rollouts/shared_cache.py`).
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,14 +15,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
-from lit_vdistill.models.forward import encode_vision, rope_positions, vision_inputs
+from lit_vdistill.models.forward import Backbone, encode_vision, rope_positions, vision_inputs
 from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.models.sharding import gathered, is_sharded, largest_anywhere, room_for_whole
 from lit_vdistill.models.shared_prefix import AttentionPlan, kernel_of
-from lit_vdistill.models.vlm import is_zero3_sharded
 from lit_vdistill.rollouts.engine import SamplingConfig, rollout_turns, rollout_uniforms
 from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
 from lit_vdistill.types import Rollout
 
+logger = logging.getLogger(__name__)
 _NEVER_SAMPLED = (
     "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
 )  # fmt: skip
@@ -55,6 +57,7 @@ class HFRolloutEngine:
         kernel_of(model)
         self.model = model
         self.tokenizer = processor.tokenizer
+        self._has_gathered: bool | None = None
         known = self.tokenizer.get_vocab()
         self.banned = torch.tensor([known[name] for name in _NEVER_SAMPLED if name in known])
 
@@ -75,11 +78,30 @@ class HFRolloutEngine:
         """
         turns = rollout_turns(prompts, num_rollouts, sampling)
         groups: list[tuple[Rollout, ...]] = []
-        with _inference(self.model):
-            for turn in turns:
+        in_step = is_sharded(self.model) and not self._is_whole_in_memory()
+        repeated = largest_anywhere(len(turns), self.model.device) - len(turns) if in_step else 0
+        with gathered(self.model, is_whole=not in_step), _inference(self.model):
+            for turn in turns + turns[-1:] * repeated:
                 part = [prompt.to(self.model.device) for prompt in prompts[turn]]
-                groups += self._generate_turn(part, num_rollouts, sampling, seed)
-        return groups
+                groups += self._generate_turn(part, num_rollouts, sampling, seed, in_step)
+        return groups[: len(prompts)]
+
+    def _is_whole_in_memory(self) -> bool:
+        """Whether sharded weights are gathered once for all tokens; else each token gathers them.
+
+        Then all processes go in step: equally many turns, runs of the vision tower and tokens,
+        whatever their prompts; what one does for the others alone is dropped.
+        """
+        room = room_for_whole(self.model)
+        if room.is_enough is not self._has_gathered:
+            self._has_gathered = room.is_enough
+            free = "" if room.free_bytes is None else f", {room.free_bytes / 2**30:.1f} GiB free"
+            logger.info(
+                "sharded weights of %.1f GiB%s: gathered %s while sampling",
+                room.weight_bytes / 2**30, free,
+                "once" if room.is_enough else "for each token, as some process lacks room,",
+            )  # fmt: skip
+        return room.is_enough
 
     def _generate_turn(
         self,
@@ -87,6 +109,7 @@ class HFRolloutEngine:
         num_rollouts: int,
         sampling: SamplingConfig,
         seed: int,
+        in_step: bool,
     ) -> list[tuple[Rollout, ...]]:
         limit = sampling.max_completion_tokens
         uniforms = torch.cat(
@@ -95,18 +118,18 @@ class HFRolloutEngine:
         rows = len(prompts) * num_rollouts
         running = _Running([[] for _ in range(rows)], [[] for _ in range(rows)], [False] * rows)
         prompt_cache = PromptCache([len(prompt.input_ids) for prompt in prompts])
-        logits, positions = self._prefill(prompts, prompt_cache)
+        seen = self._look(prompts, in_step)
+        logits, positions = self._prefill(seen, prompt_cache)
         cache = RolloutCache(prompt_cache, num_rollouts, limit)
         device = logits.device
         logits = logits.repeat_interleave(num_rollouts, dim=0)
         positions = positions.repeat_interleave(num_rollouts)
         alive = torch.arange(rows)
-        is_sharded = is_zero3_sharded(self.model)
         for step in range(limit):
             chosen, logprobs = self._sample(logits, uniforms[alive, step].to(device), sampling)
             self._record(running, alive.tolist(), chosen.tolist(), logprobs.tolist())
             keep = [i for i, row in enumerate(alive.tolist()) if not running.is_finished[row]]
-            if self._is_over(not keep, is_sharded) or step + 1 == limit:
+            if self._is_over(not keep, in_step) or step + 1 == limit:
                 break
             if 0 < len(keep) <= _COMPACT_BELOW * len(alive):
                 index = torch.tensor(keep)
@@ -116,6 +139,15 @@ class HFRolloutEngine:
             cache.advance()
             logits = self._decode(chosen, positions + step, cache)
         return self._collect(prompts, num_rollouts, running, sampling)
+
+    def _look(self, prompts: Sequence[EncodedPrompt], in_step: bool) -> tuple[EncodedPrompt, ...]:
+        """Prompts with their features; in step, by as many runs of the tower as anywhere."""
+        backbone = self.model.model
+        if in_step:
+            runs = len({p.kind for p in prompts if p.pixels is not None and p.features is None})
+            for _ in range(largest_anywhere(runs, self.model.device) - runs):
+                encode_vision(backbone, [_blank_image(backbone)])
+        return encode_vision(backbone, prompts)
 
     def _prefill(
         self, prompts: Sequence[EncodedPrompt], cache: PromptCache
@@ -127,7 +159,7 @@ class HFRolloutEngine:
             torch.cat([prompt.input_ids for prompt in prompts])[None],
             torch.cat([positions for positions, _ in placed], dim=1)[:, None],
             cache,
-            mm_encoder_outputs=vision_inputs(encode_vision(backbone, prompts)),
+            mm_encoder_outputs=vision_inputs(prompts),
         )
         ends = torch.tensor(cache.lengths, device=hidden.device).cumsum(0) - 1
         following = torch.tensor([place for _, place in placed], device=hidden.device)
@@ -144,16 +176,9 @@ class HFRolloutEngine:
             input_ids=ids, position_ids=positions, attention_plan=plan, use_cache=False, **vision
         ).last_hidden_state
 
-    def _is_over(self, is_done: bool, is_sharded: bool) -> bool:
-        """Whether decoding ends, here or, with sharded weights, everywhere.
-
-        All processes gather sharded weights together: one that has finished goes on in step.
-        """
-        if not is_sharded:
-            return is_done
-        done = torch.tensor(int(is_done), device=self.model.device)
-        torch.distributed.all_reduce(done, torch.distributed.ReduceOp.MIN)
-        return bool(done)
+    def _is_over(self, is_done: bool, in_step: bool) -> bool:
+        """Whether decoding ends, here or, in step, everywhere."""
+        return not largest_anywhere(not is_done, self.model.device) if in_step else is_done
 
     def _sample(
         self, logits: Tensor, uniforms: Tensor, sampling: SamplingConfig
@@ -219,6 +244,19 @@ def _inverse_cdf(logits: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
     points = (uniforms[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
     # The first token whose reach is beyond the point: one of probability 0 never is.
     return torch.searchsorted(reached, points, right=True)[:, 0]
+
+
+def _blank_image(backbone: Backbone) -> EncodedPrompt:
+    """The least that a vision tower can look at; it has no text."""
+    vision, weight = backbone.config.vision_config, next(backbone.visual.parameters())
+    edge = vision.spatial_merge_size
+    values = 3 * vision.temporal_patch_size * vision.patch_size**2
+    none = torch.zeros(0, dtype=torch.long, device=weight.device)
+    return EncodedPrompt(
+        "blank", none, none, kind="image",
+        pixels=torch.zeros(edge * edge, values, dtype=weight.dtype, device=weight.device),
+        grid_thw=torch.tensor([[1, edge, edge]], device=weight.device),
+    )  # fmt: skip
 
 
 @contextmanager
