@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from lit_vdistill.data.dataset import Item
-from lit_vdistill.models.vlm import is_zero3_sharded
+from lit_vdistill.models.sharding import is_zero3_sharded
 from lit_vdistill.responses.prompts import true_answer
 from lit_vdistill.stages import VISDModule
 from lit_vdistill.stages.step import StepRecord

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_vdistill.models.vlm import is_zero3_sharded
+from lit_vdistill.models.sharding import is_zero3_sharded
 
 
 class EMAWeights:

@@ -89,11 +89,6 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
     return model.train()
 
 
-def is_zero3_sharded(model: torch.nn.Module) -> bool:
-    """Whether DeepSpeed ZeRO-3 has sharded the weights."""
-    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
-
-
 def _stock_kernel(kernel: AttentionKernel) -> str:
     """What transformers is asked for: it refuses FlexAttention for Qwen-VL."""
     return "sdpa" if kernel == "flex_attention" else kernel

@@ -23,6 +23,9 @@ class SamplingConfig:
     """0 = greedy. R-MSD names none for students; 1 keeps the sampled and the trained policy one."""
     top_p: float = 1.0
     """Nucleus: draw from the smallest set of tokens whose probabilities reach it."""
+    max_tokens: int = 65536
+    """Tokens that a process holds while it samples: prompts and, for each rollout, its longest
+    completion. More prompts are sampled in turns, which changes nothing that is drawn."""
     seed: int = 0
     """Seed of everything that is drawn; with sample, rollout and step it fixes a draw."""
 
@@ -44,6 +47,49 @@ class RolloutEngine(Protocol):
         index and the seed, not on what else is in the batch.
         """
         ...
+
+
+def token_turns(costs: Sequence[int], bound: int) -> list[slice]:
+    """Cut items into turns, in order, as few as a bound on the cost of each turn allows.
+
+    An item beyond the bound is a turn of its own: whether it may be is for the caller to say.
+
+    Args:
+        costs: Tokens of each item.
+        bound: Tokens that a turn may hold.
+    """
+    turns: list[slice] = []
+    held = 0
+    for index, cost in enumerate(costs):
+        if turns and held + cost <= bound:
+            turns[-1] = slice(turns[-1].start, index + 1)
+            held += cost
+        else:
+            turns.append(slice(index, index + 1))
+            held = cost
+    return turns
+
+
+def rollout_turns(
+    prompts: Sequence[EncodedPrompt], num_rollouts: int, sampling: SamplingConfig
+) -> list[slice]:
+    """Which prompts are sampled together, in order.
+
+    Raises:
+        ValueError: For a prompt whose group alone is beyond `sampling.max_tokens`.
+    """
+    longest = num_rollouts * sampling.max_completion_tokens
+    costs = [len(prompt.input_ids) + longest for prompt in prompts]
+    for prompt, cost in zip(prompts, costs, strict=True):
+        if cost > sampling.max_tokens:
+            raise ValueError(
+                f"sample {prompt.sample_id}: a prompt of {len(prompt.input_ids)} tokens and "
+                f"{num_rollouts} rollouts of up to {sampling.max_completion_tokens} are {cost} "
+                f"tokens, but sampling.max_tokens is {sampling.max_tokens}; raise it to {cost}, or "
+                "draw fewer (group_size, num_samples) or shorter (sampling.max_completion_tokens) "
+                "rollouts"
+            )
+    return token_turns(costs, sampling.max_tokens)
 
 
 def rollout_uniforms(

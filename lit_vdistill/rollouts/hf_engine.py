@@ -4,9 +4,9 @@ The vision tower and the prompt run once a prompt; all of its rollouts decode be
 (`rollouts/shared_cache.py`).
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,42 +17,61 @@ from transformers import PreTrainedModel, ProcessorMixin
 from lit_vdistill.models import meter
 from lit_vdistill.models.forward import encode_vision, rope_positions, vision_inputs
 from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.models.sharding import gathered, is_sharded, largest_anywhere, room_for_whole
 from lit_vdistill.models.shared_prefix import AttentionPlan, kernel_of
-from lit_vdistill.models.vlm import is_zero3_sharded
 from lit_vdistill.objectives.precision import widened
-from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms
+from lit_vdistill.rollouts.decoder import TokenDecoder, is_decodable
+from lit_vdistill.rollouts.engine import SamplingConfig, rollout_turns, rollout_uniforms
 from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
 from lit_vdistill.types import Rollout
 
+logger = logging.getLogger(__name__)
 _NEVER_SAMPLED = (
     "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
 )  # fmt: skip
 _COMPACT_BELOW = 0.75
 """Finished rows leave the batch once the running share has fallen to this; leaving copies what the
 others have sampled."""
+Decode = Callable[[Tensor, Tensor, RolloutCache], Tensor]
+"""Ids, positions and cache of the rows to their hidden states `[rows, hidden]`."""
 
 
-@dataclass(slots=True)
-class _Running:
-    """What has been sampled so far, all rows, finished or not."""
+class _Sampled:
+    """What has been sampled so far by all rows of a turn, finished or not; on their device."""
 
-    ids: list[list[int]]
-    logprobs: list[list[float]]
-    is_finished: list[bool] = field(default_factory=list)
+    def __init__(self, rows: int, limit: int, device: torch.device) -> None:
+        self.ids = torch.zeros(rows, limit, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(rows, limit, dtype=torch.float64, device=device)
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
+        self.alive = torch.arange(rows, device=device)
+        """Rows that are still in the batch."""
+        self.is_running = torch.ones(rows, dtype=torch.bool, device=device)
+        """Which of them have not finished."""
+
+    def add(self, step: int, ids: Tensor, logprobs: Tensor, eos_id: int) -> int:
+        """Record the next token of each row in the batch; how many have not finished now."""
+        self.ids[self.alive, step] = ids
+        self.logprobs[self.alive, step] = logprobs.double()
+        self.lengths[self.alive] += self.is_running
+        self.is_running = self.is_running & (ids != eos_id)
+        return int(self.is_running.sum())
+
+    def drop_finished(self) -> Int[Tensor, " left"]:
+        """Which places of the batch are kept."""
+        kept = self.is_running.nonzero()[:, 0]
+        self.alive, self.is_running = self.alive[kept], self.is_running[kept]
+        return kept
 
 
 class HFRolloutEngine:
     """Samples from a transformers model in this process; satisfies `RolloutEngine`."""
 
-    def __init__(
-        self, model: PreTrainedModel, processor: ProcessorMixin, max_rows: int = 256
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin) -> None:
         """Keep the policy itself, so that rollouts always come from its current weights.
 
         Args:
             model: The policy.
             processor: Its processor.
-            max_rows: Completions decoded together; bounds the cache's memory.
 
         Raises:
             ValueError: For a model whose attention takes no plan; see `enable_plans`.
@@ -60,7 +79,8 @@ class HFRolloutEngine:
         kernel_of(model)
         self.model = model
         self.tokenizer = processor.tokenizer
-        self.max_rows = max_rows
+        self.eos_id: int = self.tokenizer.eos_token_id
+        self._has_gathered: bool | None = None
         known = self.tokenizer.get_vocab()
         self.banned = torch.tensor([known[name] for name in _NEVER_SAMPLED if name in known])
 
@@ -72,51 +92,74 @@ class HFRolloutEngine:
         *,
         seed: int,
     ) -> list[tuple[Rollout, ...]]:
-        """Sample `num_rollouts` completions of every prompt; see `RolloutEngine.generate`."""
-        chunk = max(1, self.max_rows // num_rollouts)
-        groups: list[tuple[Rollout, ...]] = []
-        with _inference(self.model):
-            for first in range(0, len(prompts), chunk):
-                part = prompts[first : first + chunk]
-                groups += self._generate_part(part, num_rollouts, sampling, seed)
-        return groups
+        """Sample `num_rollouts` completions of every prompt; see `RolloutEngine.generate`.
 
-    def _generate_part(
+        Prompts may lie on the host; those of a turn are moved, and freed before the next.
+
+        Raises:
+            ValueError: For a prompt whose group alone is beyond `sampling.max_tokens`.
+        """
+        turns = rollout_turns(prompts, num_rollouts, sampling)
+        groups: list[tuple[Rollout, ...]] = []
+        in_step = is_sharded(self.model) and not self._is_whole_in_memory()
+        repeated = largest_anywhere(len(turns), self.model.device) - len(turns) if in_step else 0
+        with gathered(self.model, is_whole=not in_step), _inference(self.model):
+            for turn in turns + turns[-1:] * repeated:
+                part = [prompt.to(self.model.device) for prompt in prompts[turn]]
+                groups += self._generate_turn(part, num_rollouts, sampling, seed, in_step)
+        return groups[: len(prompts)]
+
+    def _is_whole_in_memory(self) -> bool:
+        """Whether sharded weights are gathered once for all tokens; else each token gathers them.
+
+        Then all processes go in step: equally many turns, runs of the vision tower and tokens,
+        whatever their prompts; what one does for the others alone is dropped.
+        """
+        room = room_for_whole(self.model)
+        if room.is_enough is not self._has_gathered:
+            self._has_gathered = room.is_enough
+            free = "" if room.free_bytes is None else f", {room.free_bytes / 2**30:.1f} GiB free"
+            logger.info(
+                "sharded weights of %.1f GiB%s: gathered %s while sampling",
+                room.weight_bytes / 2**30, free,
+                "once" if room.is_enough else "for each token, as some process lacks room,",
+            )  # fmt: skip
+        return room.is_enough
+
+    def _generate_turn(
         self,
         prompts: Sequence[EncodedPrompt],
         num_rollouts: int,
         sampling: SamplingConfig,
         seed: int,
+        in_step: bool,
     ) -> list[tuple[Rollout, ...]]:
         limit = sampling.max_completion_tokens
         uniforms = torch.cat(
             [rollout_uniforms(seed, p.sample_id, num_rollouts, limit) for p in prompts]
         )
-        rows = len(prompts) * num_rollouts
-        running = _Running([[] for _ in range(rows)], [[] for _ in range(rows)], [False] * rows)
         prompt_cache = PromptCache([len(prompt.input_ids) for prompt in prompts])
-        logits, positions = self._prefill(prompts, prompt_cache)
+        seen = encode_vision(self.model.model, prompts)
+        logits, positions = self._prefill(seen, prompt_cache)
         meter.count_prompts(prompts, [*prompts] * num_rollouts)
         cache = RolloutCache(prompt_cache, num_rollouts, limit)
-        device = logits.device
         logits = logits.repeat_interleave(num_rollouts, dim=0)
         positions = positions.repeat_interleave(num_rollouts)
-        alive = torch.arange(rows)
-        is_sharded = is_zero3_sharded(self.model)
+        decode = self._decoder(positions, limit, in_step)
+        uniforms = uniforms.to(logits.device)
+        sampled = _Sampled(len(uniforms), limit, logits.device)
         for step in range(limit):
-            chosen, logprobs = self._sample(logits, uniforms[alive, step].to(device), sampling)
-            self._record(running, alive.tolist(), chosen.tolist(), logprobs.tolist())
-            keep = [i for i, row in enumerate(alive.tolist()) if not running.is_finished[row]]
-            if self._is_over(not keep, is_sharded) or step + 1 == limit:
+            chosen, logprobs = self._sample(logits, uniforms[sampled.alive, step], sampling)
+            left = sampled.add(step, chosen, logprobs, self.eos_id)
+            if self._is_over(left == 0, in_step) or step + 1 == limit:
                 break
-            if 0 < len(keep) <= _COMPACT_BELOW * len(alive):
-                index = torch.tensor(keep)
-                alive, on_device = alive[index], index.to(device)
-                cache.select(on_device)
-                chosen, positions = chosen[on_device], positions[on_device]
+            if 0 < left <= _COMPACT_BELOW * len(chosen):
+                kept = sampled.drop_finished()
+                cache.select(kept)
+                chosen, positions = chosen[kept], positions[kept]
             cache.advance()
-            logits = self._decode(chosen, positions + step, cache)
-        return self._collect(prompts, num_rollouts, running, sampling)
+            logits = self.model.lm_head(decode(chosen, positions + step, cache))
+        return self._collect(prompts, num_rollouts, sampled, sampling)
 
     def _prefill(
         self, prompts: Sequence[EncodedPrompt], cache: PromptCache
@@ -128,81 +171,75 @@ class HFRolloutEngine:
             torch.cat([prompt.input_ids for prompt in prompts])[None],
             torch.cat([positions for positions, _ in placed], dim=1)[:, None],
             cache,
-            mm_encoder_outputs=vision_inputs(encode_vision(backbone, prompts)),
+            mm_encoder_outputs=vision_inputs(prompts),
         )
         ends = torch.tensor(cache.lengths, device=hidden.device).cumsum(0) - 1
         following = torch.tensor([place for _, place in placed], device=hidden.device)
         return self.model.lm_head(hidden[0, ends]), following
 
-    def _decode(
-        self, ids: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], cache: RolloutCache
-    ) -> Float[Tensor, "rows vocab"]:
-        hidden = self._hidden(ids[:, None], positions.expand(3, -1)[..., None], cache)
-        return self.model.lm_head(hidden[:, -1])
+    def _decoder(self, positions: Tensor, limit: int, in_step: bool) -> Decode:
+        """What turns the next token of each row into its last hidden state.
+
+        In step, the network's own forward pass: its hooks gather the weights.
+        """
+        language_model = self.model.model.language_model
+        if not in_step and is_decodable(language_model):
+            return TokenDecoder(language_model, positions, limit)
+        return lambda ids, places, cache: self._hidden(
+            ids[:, None], places.expand(3, -1)[..., None], cache
+        )[:, -1]
 
     def _hidden(self, ids: Tensor, positions: Tensor, plan: AttentionPlan, **vision: Any) -> Tensor:
         return self.model.model(
             input_ids=ids, position_ids=positions, attention_plan=plan, use_cache=False, **vision
         ).last_hidden_state
 
-    def _is_over(self, is_done: bool, is_sharded: bool) -> bool:
-        """Whether decoding ends, here or, with sharded weights, everywhere.
-
-        All processes gather sharded weights together: one that has finished goes on in step.
-        """
-        if not is_sharded:
-            return is_done
-        done = torch.tensor(int(is_done), device=self.model.device)
-        torch.distributed.all_reduce(done, torch.distributed.ReduceOp.MIN)
-        return bool(done)
+    def _is_over(self, is_done: bool, in_step: bool) -> bool:
+        """Whether decoding ends, here or, in step, everywhere."""
+        return not largest_anywhere(not is_done, self.model.device) if in_step else is_done
 
     def _sample(
         self, logits: Tensor, uniforms: Tensor, sampling: SamplingConfig
     ) -> tuple[Tensor, Tensor]:
         """Next ids, and their log-probabilities under the whole vocabulary at temperature 1."""
         logits = widened(logits)
-        allowed = logits.index_fill(-1, self.banned.to(logits.device), -torch.inf)
+        logprobs = logits.log_softmax(dim=-1)
+        self.banned = self.banned.to(logits.device)
+        allowed = logits.index_fill_(-1, self.banned, -torch.inf)
         if sampling.temperature == 0:
             chosen = allowed.argmax(dim=-1)
         else:
             chosen = _inverse_cdf(allowed / sampling.temperature, uniforms, sampling.top_p)
-        return chosen, logits.log_softmax(dim=-1).gather(-1, chosen[:, None])[:, 0]
-
-    def _record(
-        self, running: _Running, rows: list[int], ids: list[int], logprobs: list[float]
-    ) -> None:
-        for row, token, logprob in zip(rows, ids, logprobs, strict=True):
-            if not running.is_finished[row]:
-                running.ids[row].append(token)
-                running.logprobs[row].append(logprob)
-                running.is_finished[row] = token == self.tokenizer.eos_token_id
+        return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
 
     def _collect(
         self,
         prompts: Sequence[EncodedPrompt],
         num_rollouts: int,
-        running: _Running,
+        sampled: _Sampled,
         sampling: SamplingConfig,
     ) -> list[tuple[Rollout, ...]]:
-        groups = []
-        for i, prompt in enumerate(prompts):
-            group = []
-            for index in range(num_rollouts):
-                row = i * num_rollouts + index
-                ids, is_finished = running.ids[row], running.is_finished[row]
-                group.append(
-                    Rollout(
-                        sample_id=prompt.sample_id,
-                        index=index,
-                        completion_ids=tuple(ids),
-                        rollout_logprobs=tuple(running.logprobs[row]),
-                        text=self.tokenizer.decode(ids[:-1] if is_finished else ids),
-                        is_truncated=not is_finished,
-                        temperature=sampling.temperature,
-                    )
+        rollouts = []
+        lengths = sampled.lengths.tolist()
+        rows = zip(sampled.ids.tolist(), sampled.logprobs.tolist(), lengths, strict=True)
+        for row, (ids, logprobs, length) in enumerate(rows):
+            completion = tuple(ids[:length])
+            is_finished = completion[-1] == self.eos_id
+            rollouts.append(
+                Rollout(
+                    sample_id=prompts[row // num_rollouts].sample_id,
+                    index=row % num_rollouts,
+                    completion_ids=completion,
+                    rollout_logprobs=tuple(logprobs[:length]),
+                    text=self.tokenizer.decode(completion[: length - is_finished]),
+                    is_truncated=not is_finished,
+                    temperature=sampling.temperature,
                 )
-            groups.append(tuple(group))
-        return groups
+            )
+        return [
+            tuple(rollouts[first : first + num_rollouts])
+            for first in range(0, len(rollouts), num_rollouts)
+        ]
 
 
 def _inverse_cdf(logits: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
@@ -210,12 +247,12 @@ def _inverse_cdf(logits: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
 
     One uniform number decides a token, so a row draws the same whatever stands beside it.
     """
-    probabilities = logits.double().softmax(dim=-1)
+    probabilities = logits.softmax(dim=-1)
     if top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
         is_beyond = ordered.cumsum(dim=-1) - ordered >= top_p
         probabilities = probabilities.masked_fill(is_beyond.scatter(-1, order, is_beyond), 0.0)
-    reached = probabilities.cumsum(dim=-1)
+    reached = probabilities.cumsum(dim=-1, dtype=torch.float64)
     total = reached[:, -1:]
     points = (uniforms[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
     # The first token whose reach is beyond the point: one of probability 0 never is.

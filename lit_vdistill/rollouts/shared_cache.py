@@ -87,23 +87,33 @@ class RolloutCache:
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
     ) -> Tensor:
         """See `AttentionPlan`; the batch is the rows, with one token each."""
-        rows, heads, _, dim = query.shape
+        of_rows = self.attend_rows(layer, query[:, :, 0], key[:, :, 0], value[:, :, 0], scaling)
+        return of_rows.view(len(query), 1, *query[:, :, 0].shape[1:])
+
+    def attend_rows(
+        self,
+        layer: int,
+        query: Float[Tensor, "rows heads dim"],
+        key: Float[Tensor, "rows kv_heads dim"],
+        value: Float[Tensor, "rows kv_heads dim"],
+        scaling: float,
+    ) -> Float[Tensor, "rows heads_dim"]:
+        """Attention of one layer over each row's prompt and tokens, this one included."""
+        kv_heads, longest = self.keys[layer].shape[1:3]
         place = self.num_tokens - 1
-        self.own_keys[layer][:, :, place] = key[:, :, 0]
-        self.own_values[layer][:, :, place] = value[:, :, 0]
+        self.own_keys[layer][:, :, place] = key
+        self.own_values[layer][:, :, place] = value
         own_keys = self.own_keys[layer][:, :, : self.num_tokens]
         own_values = self.own_values[layer][:, :, : self.num_tokens]
-        kv_heads, longest = key.shape[1], self.keys[layer].shape[2]
-        grouped = (query * scaling).view(rows, kv_heads, heads // kv_heads, dim)
+        grouped = (query * scaling).unflatten(1, (kv_heads, -1))
 
-        of_prompt = self._by_prompt(grouped) @ self.keys[layer].transpose(-1, -2)
+        of_prompt = self._by_prompt(grouped) @ self.keys[layer].mT
         if self.has_padding:
-            of_prompt = of_prompt.masked_fill(self.is_padding, -torch.inf)
-        scores = [self._by_row(of_prompt, kv_heads), grouped @ own_keys.transpose(-1, -2)]
-        weights = widened(torch.cat(scores, dim=-1)).softmax(dim=-1).to(value.dtype)
+            of_prompt.masked_fill_(self.is_padding, -torch.inf)
+        scores = torch.cat([self._by_row(of_prompt), grouped @ own_keys.mT], dim=-1)
+        weights = widened(scores).softmax(dim=-1).to(value.dtype)
         shared = self._by_prompt(weights[..., :longest]) @ self.values[layer]
-        output = self._by_row(shared, kv_heads) + weights[..., longest:] @ own_values
-        return output.reshape(rows, 1, heads, dim)
+        return (self._by_row(shared) + weights[..., longest:] @ own_values).flatten(1)
 
     def _arrange(self) -> None:
         """Index rows as a rectangle of prompts by rollouts; where rows have left, one repeats."""
@@ -126,7 +136,7 @@ class RolloutCache:
         return by_prompt.flatten(2, 3)
 
     def _by_row(
-        self, tensor: Float[Tensor, "prompts kv_heads all_queries last"], kv_heads: int
+        self, tensor: Float[Tensor, "prompts kv_heads all_queries last"]
     ) -> Float[Tensor, "rows kv_heads queries last"]:
         by_row = tensor.unflatten(2, (self.widest, -1)).transpose(1, 2).flatten(0, 1)
         return by_row if self.rectangle is None else by_row[self.place_of_row]

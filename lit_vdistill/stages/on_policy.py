@@ -25,7 +25,8 @@ from lit_vdistill.models.logprobs import (
     verify_shared_prefix,
 )
 from lit_vdistill.models.prompt import EncodedPrompt
-from lit_vdistill.models.vlm import VLMConfig, is_zero3_sharded, load_model
+from lit_vdistill.models.sharding import is_zero3_sharded
+from lit_vdistill.models.vlm import VLMConfig, load_model
 from lit_vdistill.objectives.advantages import AdvantageMethod, group_advantages, has_signal
 from lit_vdistill.objectives.kl import KLEstimator, kl_estimate
 from lit_vdistill.objectives.policy import Reduction, clipped_surrogate, masked_average

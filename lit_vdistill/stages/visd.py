@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from lit_vdistill.judge.judge import Judge, JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.models.ema import EMAWeights
-from lit_vdistill.models.vlm import VLMConfig, is_zero3_sharded
+from lit_vdistill.models.sharding import is_zero3_sharded
+from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig

@@ -1,7 +1,10 @@
+from contextlib import contextmanager
+from dataclasses import replace
+
 import pytest
 import torch
 
-from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms
+from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms, token_turns
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine, _inverse_cdf
 
 SAMPLING = SamplingConfig(max_completion_tokens=12)
@@ -28,6 +31,15 @@ def engine(family):
     return HFRolloutEngine(*family)
 
 
+@contextmanager
+def count_calls(target, name):
+    """Calls of a method, as the arguments of each."""
+    calls, original = [], getattr(target, name)
+    setattr(target, name, lambda *args: calls.append(args) or original(*args))
+    yield calls
+    delattr(target, name)
+
+
 def test_greedy_equals_stock_generate_token_by_token(engine, prompts):
     greedy = SamplingConfig(max_completion_tokens=12, temperature=0.0)
     for prompt, (rollout,) in zip(
@@ -45,14 +57,34 @@ def test_greedy_equals_stock_generate_token_by_token(engine, prompts):
         assert rollout.completion_ids == tuple(ids[len(prompt.input_ids) :].tolist())
 
 
-def test_a_prompt_draws_the_same_whatever_stands_beside_it(family, engine, prompts):
+def test_a_prompt_draws_the_same_whatever_stands_beside_it(engine, prompts):
     together = engine.generate(prompts, 3, SAMPLING, seed=5)
     for prompt, group in zip(prompts, together, strict=True):
         (alone,) = engine.generate([prompt], 3, SAMPLING, seed=5)
         assert [r.completion_ids for r in alone] == [r.completion_ids for r in group]
-    small = HFRolloutEngine(*family, max_rows=4)
-    assert small.generate(prompts, 3, SAMPLING, seed=5)[2][1].text == together[2][1].text
     assert engine.generate(prompts, 3, SAMPLING, seed=6) != together
+
+
+@pytest.mark.parametrize("num_turns", [2, 3])
+def test_rollouts_do_not_depend_on_the_turns(engine, prompts, num_turns):
+    costs = [len(prompt.input_ids) + 3 * 12 for prompt in prompts]
+    assert len(set(costs)) == len(costs)
+    bounds = range(max(costs), sum(costs))
+    bound = next(b for b in bounds if len(token_turns(costs, b)) == num_turns)
+    with count_calls(engine, "_generate_turn") as calls:
+        in_turns = engine.generate(prompts, 3, replace(SAMPLING, max_tokens=bound), seed=5)
+    assert len(calls) == num_turns
+    at_once = engine.generate(prompts, 3, SAMPLING, seed=5)
+    for ours, theirs in zip(in_turns, at_once, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.rollout_logprobs == pytest.approx(other.rollout_logprobs, abs=1e-5)
+            assert replace(one, rollout_logprobs=()) == replace(other, rollout_logprobs=())
+
+
+def test_a_group_beyond_the_bound_is_refused(engine, prompts):
+    cost = len(prompts[0].input_ids) + 3 * 12
+    with pytest.raises(ValueError, match=f"sample a: .* are {cost} .*raise it to {cost}"):
+        engine.generate(prompts, 3, replace(SAMPLING, max_tokens=cost - 1), seed=0)
 
 
 def test_rows_that_finish_leave_and_are_recorded_whole(engine, prompts):
@@ -111,3 +143,9 @@ def test_random_numbers_are_a_stream_a_rollout():
     uniforms = rollout_uniforms(1, "s", 3, 5)
     assert torch.equal(uniforms[:2, :3], rollout_uniforms(1, "s", 2, 3))
     assert uniforms.unique().numel() == 15
+
+
+def test_turns_are_few_and_in_order():
+    assert token_turns([3, 3, 4, 1, 9, 1], 10) == [slice(0, 3), slice(3, 5), slice(5, 6)]
+    assert token_turns([11, 2, 8], 10) == [slice(0, 1), slice(1, 3)]
+    assert token_turns([], 10) == []
