@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-all check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
 	$(BIN)/python -m lit_vdistill fit --config configs/rmsd.yaml --run_dir runs/demo
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not matrix"
+
+test-all: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m matrix
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

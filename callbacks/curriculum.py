@@ -40,8 +40,9 @@ class Curriculum(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Log the share of every task, also of one that the batch has nothing of."""
-        counts = Counter(item.sample.task for item in batch.items)
-        for task in Task:
-            share = counts[task] / len(batch)
-            pl_module.log(f"curriculum/{task}", share, batch_size=len(batch), sync_dist=True)
+        """Log the share of every task, also of one that the window has nothing of."""
+        if batch.is_first:
+            counts = Counter(item.sample.task for item in batch.window.items)
+            for task in Task:
+                share = counts[task] / len(batch.window)
+                pl_module.log(f"curriculum/{task}", share, batch_size=1, sync_dist=True)

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_vdistill import processes
+
 
 class RandomState(Callback):
     """Saves torch's, Python's and numpy's random states and restores them on resume.
@@ -14,7 +16,8 @@ class RandomState(Callback):
     Without it dropout and whatever else draws from a global generator goes on from a fresh state
     after a resume, and the run differs from an uninterrupted one. Always on; needs no line in
     YAML. The states are restored before the first batch and not on loading, as setting up the data
-    loaders draws from them. On GPUs each process saves its own device's state.
+    loaders draws from them. A checkpoint holds the states of all processes, and each takes its own
+    back; with another number of processes they start from the first one's.
     """
 
     def __init__(self) -> None:
@@ -23,6 +26,15 @@ class RandomState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers only: checkpoints load with `weights_only=True`."""
+        return {"processes": processes.gather(self._own_state())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until the first batch."""
+        states = state_dict["processes"]
+        is_ours = len(states) == processes.world_size()
+        self._loaded = states[processes.rank() if is_ours else 0]
+
+    def _own_state(self) -> dict[str, Any]:
         name, keys, position, has_gauss, gauss = np.random.get_state()
         return {
             "torch": torch.get_rng_state(),
@@ -32,10 +44,6 @@ class RandomState(Callback):
             "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
             "numpy_rest": [int(position), int(has_gauss), float(gauss)],
         }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until the first batch."""
-        self._loaded = state_dict
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

@@ -69,7 +69,7 @@ def _step_of(line: str) -> float:
 def rollout_rows(record: StepRecord) -> list[dict[str, Any]]:
     """One flat row a rollout."""
     rows = []
-    for i, group in enumerate(record.sampled.groups):
+    for i, group in enumerate(record.experience.groups):
         for n, rollout in enumerate(group.rollouts):
             rows.append(
                 {
@@ -80,9 +80,9 @@ def rollout_rows(record: StepRecord) -> list[dict[str, Any]]:
                     "answer": group.sample.answer,
                     "response": rollout.text,
                     "truncated": rollout.is_truncated,
-                    **{name: column[i][n] for name, column in record.scores.columns.items()},
-                    **record.sampled.breakdowns[i][n],
-                    "reward": round(record.scores.rewards[i, n].item(), 6),
+                    **{name: column[i][n] for name, column in record.columns.items()},
+                    **record.experience.breakdowns[i][n],
+                    "reward": round(record.rewards[i, n].item(), 6),
                     "advantage": round(record.advantages[i, n].item(), 6),
                 }
             )

@@ -11,19 +11,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from lit_vdistill.data.dataset import Item
-from lit_vdistill.models.sharding import is_zero3_sharded
 from lit_vdistill.responses.prompts import true_answer
 from lit_vdistill.stages import VISDModule
+from lit_vdistill.stages.replay import Replay, TokenView
 from lit_vdistill.stages.step import StepRecord
 
 
 class TokenCreditView(Callback):
     """Records one rollout of every n-th step under two teachers, for `show credit`.
 
-    The rollout with the largest advantage by size is replayed twice more: by a teacher that knows
-    the answer, and by one that knows evidence and feedback too (VISD Eqs. 29-31), with weights as
-    they stand after the step. Only looks: leaving it out changes no weight. Where `credit.mix` is 0
-    there is no teacher and nothing to record.
+    Taken is the rollout with the largest advantage by size among those of the first process. What
+    the step learnt from it is shown beside what a teacher would think that knows the answer only
+    (VISD Eqs. 29-31), which costs such a step one more row a piece, on all processes alike. Only
+    looks: leaving it out changes no weight. Where `credit.mix` is 0 nothing is recorded.
     """
 
     def __init__(self, folder: str, every_n_steps: int = 20) -> None:
@@ -36,18 +36,6 @@ class TokenCreditView(Callback):
         self.folder, self.every_n_steps = Path(folder) / "credit", every_n_steps
         self._written = -1
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse weights that one process cannot run alone.
-
-        Raises:
-            ValueError: Under DeepSpeed ZeRO-3.
-        """
-        if is_zero3_sharded(pl_module):
-            raise ValueError(
-                "callbacks.TokenCreditView replays on the first process alone, which sharded "
-                "weights do not allow; leave it out of trainer.callbacks under DeepSpeed ZeRO-3"
-            )
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove records that this run is going to write itself, or that belong to another."""
         if trainer.is_global_zero:
@@ -55,53 +43,73 @@ class TokenCreditView(Callback):
                 if int(path.name.partition("-")[0]) >= trainer.global_step:
                     path.unlink()
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Ask for the view where its turn has come."""
+        assert isinstance(pl_module, VISDModule), "TokenCreditView needs a VISD stage"
+        pl_module.wants_view = trainer.global_step % self.every_n_steps == 0
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record the step just taken when its turn has come."""
-        assert isinstance(pl_module, VISDModule), "TokenCreditView needs a VISD stage"
+        assert isinstance(pl_module, VISDModule)
         record = pl_module.last_step
         if record is None or record.step % self.every_n_steps or record.step == self._written:
             return
         self._written = record.step
-        index = int(record.advantages.flatten().abs().argmax())
-        if (
-            pl_module.ema_teacher is None
-            or not trainer.is_global_zero
-            or not record.advantages.flatten()[index]
-        ):
+        found = _most_moved(record)
+        if found is None or not trainer.is_global_zero:
             return
-        group, number = divmod(index, record.advantages.shape[1])
-        item = batch.items[group]
+        group, number, view = found
+        item = record.experience.batch.items[group]
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        found = {
-            **_facts(pl_module, record, group, number),
+        facts = {
+            **_facts(pl_module, record, group, number, view),
             "frames": _frames(item, data) if item.sample.media else [],
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^\w.-]", "_", item.sample.id)
         path = self.folder / f"{record.step:06d}-{name}.json"
-        path.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+        path.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
-def _facts(stage: VISDModule, record: StepRecord, group: int, number: int) -> dict[str, Any]:
-    view, feedback = stage.view_tokens(record, group * record.advantages.shape[1] + number)
-    sample = record.sampled.groups[group].sample
-    parts = record.sampled.breakdowns[group][number]
+def _most_moved(record: StepRecord) -> tuple[int, int, TokenView] | None:
+    """Group, rollout and view of the largest advantage among those that were viewed."""
+    size, first, found = record.advantages.shape[1], 0, []
+    for method, num_groups in zip(record.methods, record.piece_sizes, strict=True):
+        view = method.view if isinstance(method, Replay) else None
+        if view is not None:
+            group, number = divmod(view.rollout, size)
+            moved = record.advantages[first + group, number].abs().item()
+            found.append((moved, first + group, number, view))
+        first += num_groups
+    moved, group, number, view = max(found, key=lambda entry: entry[0], default=(0.0, 0, 0, None))
+    return (group, number, view) if view is not None and moved else None
+
+
+def _facts(
+    stage: VISDModule, record: StepRecord, group: int, number: int, view: TokenView
+) -> dict[str, Any]:
+    sample = record.experience.groups[group].sample
+    rollout = record.experience.groups[group].rollouts[number]
+    parts = record.experience.breakdowns[group][number]
+    decode = stage.processor.tokenizer.decode
     return {
         "sample": sample.id,
         "step": record.step,
         "rollout": number,
         "question": sample.question,
         "answer": true_answer(sample),
-        "tokens": [stage.processor.tokenizer.decode([token]) for token in view.ids],
+        "tokens": [decode([token]) for token in rollout.completion_ids],
         "answer_log_ratio": view.answer_log_ratio,
         "feedback_log_ratio": view.feedback_log_ratio,
         "weights": view.weights,
         "clip": stage.credit_config.clip,
         "advantage": record.advantages[group, number].item(),
         "rewards": {r.name: parts[r.name] for r in stage.rewards if r.applies_to(sample)},
-        "feedback": feedback,
+        "feedback": view.feedback,
     }
 
 

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import WandbLogger
 import callbacks
 from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.stages.vlm_stage import VLMStage
+from lit_vdistill.stages.zero_resume import check_zero_checkpoint
 
 logger = logging.getLogger(__name__)
 _BAD_NAME = re.compile(
@@ -162,7 +163,7 @@ class SaveResolvedConfig(SaveConfigCallback):
 
 
 class VDistillCLI(LightningCLI):
-    """LightningCLI with a run folder, and stage 1 fitted on demand."""
+    """LightningCLI with a run folder, and earlier stages fitted on demand."""
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Use the parser with readable errors, for the commands too."""
@@ -184,29 +185,42 @@ class VDistillCLI(LightningCLI):
         )
         parser.add_argument(
             "--stage1_config",
-            type=str | None,
+            type=list[tuple[str, str]] | None,
             default=None,
-            help="Config to fit once, when model.policy.path is a folder that does not exist yet.",
+            help="Folders of earlier runs with their configs: one is fitted, once, where the model "
+            "names its student and that does not exist yet.",
         )
 
     def before_instantiate_classes(self) -> None:
-        """Fit stage 1 first where it is missing."""
+        """Fit earlier stages first where their students are missing."""
         assert self.subcommand is not None
         config = self.config[self.subcommand]
-        path, stage1 = config.model.init_args.policy.path, config.stage1_config
-        if stage1 is None or Path(path).is_dir():
-            return
-        if "LOCAL_RANK" in os.environ:
-            raise FileNotFoundError(
-                f"the stage-1 student '{path}' does not exist; before a distributed run, fit it: "
-                f"python -m lit_vdistill fit --config {stage1}"
-            )
-        seed = str(config.seed_everything)
-        command = [sys.executable, "-m", "lit_vdistill", "fit", "--config", stage1]
-        command += ["--seed_everything", seed, "--run_dir", str(Path(path).parent)]
-        sys.stdout.write(f"No stage-1 student at {path} yet: fitting {stage1} once.\n")
-        sys.stdout.flush()
-        subprocess.run(command, check=True)
+        named = set(_flatten(config.model.as_dict()).values())
+        for folder, stage in config.stage1_config or []:
+            student = str(Path(folder) / "student")
+            if student not in named or Path(student).is_dir():
+                continue
+            if "LOCAL_RANK" in os.environ:
+                raise FileNotFoundError(
+                    f"the student '{student}' does not exist; before a distributed run, fit it: "
+                    f"python -m lit_vdistill fit --config {stage} --run_dir {folder}"
+                )
+            command = [sys.executable, "-m", "lit_vdistill", "fit", "--config", stage]
+            command += ["--seed_everything", str(config.seed_everything), "--run_dir", folder]
+            sys.stdout.write(f"No student at {student} yet: fitting {stage} once.\n")
+            sys.stdout.flush()
+            subprocess.run(command, check=True)
+
+    def before_fit(self) -> None:
+        """Refuse a checkpoint that cannot be read here; no hook of a run comes before DeepSpeed's.
+
+        Raises:
+            ValueError: For one of DeepSpeed's from another number of processes.
+        """
+        deepspeed = getattr(self.trainer.strategy, "config", None)
+        if isinstance(deepspeed, dict):
+            count = self.trainer.num_devices * self.trainer.num_nodes
+            check_zero_checkpoint(self.config.fit.ckpt_path, count, deepspeed)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: by default a checkpoint's values silently win over YAML and command line."""
@@ -214,7 +228,7 @@ class VDistillCLI(LightningCLI):
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
+        return {prefix.removesuffix("."): str(tree) if isinstance(tree, list) else tree}
     return {k: v for key, sub in tree.items() for k, v in _flatten(sub, f"{prefix}{key}.").items()}
 
 

@@ -1,6 +1,7 @@
 """Shared fixtures. The package is imported inside them: the jaxtyping hook must come first."""
 
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 # Before torch is imported: test processes that start others must not fight over two cores.
@@ -85,16 +86,17 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def batch_of(families, make_prompt, make_sample):
-    """Builds a batch of given samples with scored pools."""
+    """Builds a batch of given samples with scored pools, on videos unless told otherwise."""
     from lit_vdistill.data.dataset import Item, PromptBatch
     from lit_vdistill.pool.quality import score_responses
     from lit_vdistill.types import TeacherResponse
 
-    def build(*pools, task="mcq"):
+    def build(*pools, task="mcq", prompts=({},)):
         items = []
         for i, answers in enumerate(pools):
-            sample = make_sample(task, "B", id=f"s{i}")
-            prompt = make_prompt(families["qwen3-vl"][1], sample.id)
+            told = prompts[i % len(prompts)]
+            sample = make_sample(task, "B", id=f"s{i}", media_type=told.get("kind", "video"))
+            prompt = make_prompt(families["qwen3-vl"][1], sample.id, **told)
             texts = [f"<think>t</think><answer>{answer}</answer>" for answer in answers]
             responses = [
                 TeacherResponse(sample.id, k, t, "m", 1.0, 0.9) for k, t in enumerate(texts)
@@ -125,9 +127,9 @@ def rollouts_of(families):
 
 @pytest.fixture
 def sampled_of(rollouts_of):
-    """Builds a sampled step from a batch and, for each of its items, the texts of a group."""
+    """Builds an experience from a batch and, for each of its items, the texts of a group."""
     from lit_vdistill.rewards import reward_breakdown
-    from lit_vdistill.stages.step import SampledStep
+    from lit_vdistill.stages.step import Experience
     from lit_vdistill.types import RolloutGroup
 
     def build(rewards, batch, *texts):
@@ -136,11 +138,89 @@ def sampled_of(rollouts_of):
             for item, group in zip(batch.items, texts, strict=True)
         )
         parts = tuple(
-            tuple(reward_breakdown(rewards, r.text, g.sample) for r in g.rollouts) for g in groups
+            tuple(reward_breakdown(rewards, r, g.sample) for r in g.rollouts) for g in groups
         )
-        return SampledStep(batch, groups, parts)
+        return Experience(batch, groups, parts)
 
     return build
+
+
+@pytest.fixture
+def script(rollouts_of):
+    """Makes a stage sample given texts, by sample, with its policy's own log-probabilities."""
+    import torch
+
+    from lit_vdistill.models.layout import Row
+    from lit_vdistill.models.logprobs import completion_logprobs
+
+    def build(stage, texts):
+        asked = []
+
+        def generate(prompts, num_rollouts, sampling, *, seed):
+            asked.append([prompt.sample_id for prompt in prompts])
+            groups = [rollouts_of(name, texts[name]) for name in asked[-1]]
+            rows = [Row(i, r.completion_ids) for i, group in enumerate(groups) for r in group]
+            with torch.no_grad():
+                scores = completion_logprobs(stage.policy, prompts, rows)
+            known = iter(scores.logprobs.tolist())
+            return [
+                tuple(
+                    replace(r, rollout_logprobs=tuple(next(known)[: len(r.completion_ids)]))
+                    for r in group
+                )
+                for group in groups
+            ]
+
+        stage.engine = SimpleNamespace(generate=generate, asked=asked)
+        return stage
+
+    return build
+
+
+@pytest.fixture
+def window_of():
+    """Gives a stage the window of an experience, cut into equal pieces."""
+    from lit_vdistill.stages.averages import StepMetrics
+    from lit_vdistill.stages.pieces import cut
+    from lit_vdistill.stages.step import Window
+
+    def build(stage, experience, num_pieces=1):
+        size = len(experience.groups)
+        pieces = cut([1] * size, num_pieces, size)
+        stage.metrics, stage.outcomes = StepMetrics(), []
+        counts = stage.counts(experience)
+        stage.window = Window(experience, pieces, counts, stage.is_policy_at_rest)
+        return stage.window
+
+    return build
+
+
+@pytest.fixture
+def outcome_of():
+    """What a stage makes of a piece whose advantages are given."""
+    from lit_vdistill.stages.step import GroupScores, PieceOutcome
+
+    def build(stage, part, advantages):
+        method = stage.start_method(part, advantages.flatten(), None)
+        return PieceOutcome(GroupScores(advantages), advantages, method)
+
+    return build
+
+
+@pytest.fixture
+def take_step():
+    """Takes a step's pieces as Lightning does, backward passes included; gives what is logged."""
+    from lit_vdistill.data.window import WindowTurn
+
+    def take(stage, batch, num_pieces=1, update=0):
+        stage.trainer.accumulate_grad_batches = num_pieces
+        stage.zero_grad()
+        for piece in range(num_pieces):
+            turn = WindowTurn(batch, update=update, piece=piece, num_pieces=num_pieces)
+            (stage.training_step(turn, piece) / num_pieces).backward()
+        return stage._values
+
+    return take
 
 
 @pytest.fixture
@@ -153,9 +233,7 @@ def prepare(monkeypatch):
             global_step=step,
             accumulate_grad_batches=1,
             estimated_stepping_batches=10,
-            strategy=SimpleNamespace(
-                handles_gradient_accumulation=False, reduce=lambda value, reduce_op: value
-            ),
+            strategy=SimpleNamespace(handles_gradient_accumulation=False),
         )
         monkeypatch.setattr(type(stage), "trainer", property(lambda self: trainer))
         monkeypatch.setattr(type(stage), "global_step", property(lambda self: trainer.global_step))

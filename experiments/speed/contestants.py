@@ -9,29 +9,19 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from experiments.speed.networks import PATH, QUESTION, Arena
-from lit_vdistill.data.dataset import Item, PromptBatch
+from experiments.speed import steps
+from experiments.speed.networks import Arena
 from lit_vdistill.models.forward import SharedPrefix
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
-from lit_vdistill.models.vlm import VLMConfig
-from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
-from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
-from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
-from lit_vdistill.types import Evidence, ScoredResponse, Task, TeacherResponse, VideoSample
 
 Run = Callable[[], object]
-REWARDS = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
-TEACHERS = 4
-"""Teacher responses that the discriminator scores beside the rollouts, K of R-MSD."""
 
 
 def training(arena: Arena) -> Mapping[str, Run]:
@@ -70,19 +60,11 @@ def rollout(arena: Arena) -> Mapping[str, Run]:
 
 def rmsd_step(arena: Arena) -> Mapping[str, Run]:
     """A whole R-MSD step: rollouts, reference, policy, discriminator on both sides, AdamW."""
-    torch.manual_seed(0)
-    stage = RMSDModule(
-        VLMConfig(PATH),
-        REWARDS,
-        disc=DiscriminatorConfig(warmup_max_steps=0),
-        loss=PolicyLossConfig(group_size=arena.num_rollouts),
-        sampling=SamplingConfig(max_completion_tokens=arena.num_tokens),
-    )
     policy, ref, critic = arena.stock, deepcopy(arena.stock), deepcopy(arena.stock.model)
     head = nn.Linear(policy.config.get_text_config().hidden_size, 1, bias=False)
     optimizer = torch.optim.AdamW([*policy.parameters(), *critic.parameters(), *head.parameters()])
     weights = torch.linspace(-1, 1, arena.num_rollouts)[:, None]
-    teachers = arena.completions[:TEACHERS]
+    teachers = arena.completions[: steps.TEACHERS]
 
     def dense_step() -> None:
         sampled = _stock_generate(arena)
@@ -98,45 +80,14 @@ def rmsd_step(arena: Arena) -> Mapping[str, Run]:
         optimizer.step()
         optimizer.zero_grad()
 
-    return {"shared": _fit(stage, arena), "dense": dense_step}
+    return {"shared": steps.rmsd(arena), "dense": dense_step}
 
 
-def grpo_step(arena: Arena) -> Mapping[str, Run]:
-    """A whole GRPO step without KL, ours and TRL's, each by its own trainer."""
-    from experiments.speed.trl_contestant import trl_step
+def grpo_fit(arena: Arena, num_steps: int) -> dict[str, Callable[[], list[float]]]:
+    """GRPO without KL, ours and TRL's, each by its own trainer; gives the seconds of its steps."""
+    from experiments.speed.trl_contestant import trl_fit
 
-    torch.manual_seed(0)
-    stage = OnPolicyModule(
-        VLMConfig(PATH),
-        [OuterFormat()],
-        loss=PolicyLossConfig(group_size=arena.num_rollouts, kl_coef=0.0),
-        sampling=SamplingConfig(max_completion_tokens=arena.num_tokens),
-    )
-    return {"shared": _fit(stage, arena), "TRL": trl_step(arena)}
-
-
-def _fit(stage: OnPolicyModule, arena: Arena) -> Run:
-    """One step of a stage under Lightning's trainer, start and end of the run included."""
-    sample = VideoSample(
-        "speed", Task.TEMPORAL_GROUNDING, QUESTION, "", "v.mp4", evidence=Evidence(((1.0, 2.0),))
-    )
-    length = arena.num_tokens
-    texts = [arena.processor.tokenizer.decode(ids[: length - 1]) for ids in arena.completions]
-    pool = [
-        TeacherResponse(sample.id, k, text, "none", 1.0, 1.0)
-        for k, text in enumerate(texts[:TEACHERS])
-    ]
-    scored = tuple(ScoredResponse(response, 1.0) for response in pool)
-    batch = PromptBatch((Item(sample, arena.prompt, scored),))
-
-    def run() -> None:
-        trainer = Trainer(
-            accelerator="auto", devices=1, max_steps=1, gradient_clip_val=1.0, logger=False,
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
-        trainer.fit(stage, DataLoader([batch], batch_size=None))
-
-    return run
+    return {"shared": steps.grpo(arena).of(num_steps), "TRL": trl_fit(arena, num_steps)}
 
 
 def _stock_inputs(arena: Arena, completions: Tensor) -> dict[str, Tensor]:

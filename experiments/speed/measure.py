@@ -3,7 +3,7 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -17,9 +17,26 @@ def medians(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dic
             _settle()
             started = time.perf_counter()
             run()
-            _synchronize()
+            synchronize()
             if number:
                 times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def steady(
+    contestants: Mapping[str, Callable[[], Sequence[float]]], rounds: int
+) -> dict[str, float]:
+    """Median seconds of an optimizer step inside a run.
+
+    Args:
+        contestants: Each runs some steps and returns the seconds of each.
+        rounds: Runs of each, in turn; the first step of a run does not count.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            _settle()
+            times[name] += run()[1:]
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -48,9 +65,10 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
 def _settle() -> None:
     gc.collect()
-    _synchronize()
+    synchronize()
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
+    """Wait for what a GPU has still to do."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

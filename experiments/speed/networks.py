@@ -13,15 +13,21 @@ from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 from lit_vdistill.types import Medium
 
 PATH = "tiny/qwen3-vl"
+"""The smallest; a name of `TINY_SIZES` behind it makes another."""
 QUESTION = "When is the red square visible?"
+DEMO_QUESTION = "When is the red square visible? Answer with the first and the last second shown."
 EDGE = 256
 """Width and height of frames: 64 tokens for two frames in time."""
+DEMO_FRAMES, DEMO_EDGE = 16, 64
+"""A video of the embedded world: 4 tokens for two frames in time."""
 
 
 @dataclass(frozen=True)
 class Arena:
     """What one case is run on."""
 
+    path: str
+    """Of the network, as `VLMConfig` takes it."""
     ours: PreTrainedModel
     """Loaded as the stages load it."""
     stock: PreTrainedModel
@@ -43,13 +49,13 @@ class Arena:
         return self.completions.shape[1]
 
 
-def build_arena(prompt_tokens: int, num_rollouts: int, num_tokens: int) -> Arena:
+def build_arena(prompt_tokens: int, num_rollouts: int, num_tokens: int, path: str = PATH) -> Arena:
     """Twins with equal random weights, a video prompt of at least so many tokens, completions."""
     torch.manual_seed(0)
-    ours = load_model(VLMConfig(PATH))
-    stock = build_tiny_model(PATH.removeprefix("tiny/")).train()
+    ours = load_model(VLMConfig(path))
+    stock = build_tiny_model(path.removeprefix("tiny/")).train()
     stock.load_state_dict(copy.deepcopy(ours.state_dict()))
-    processor = load_processor(PATH)
+    processor = load_processor(path)
     rng = np.random.default_rng(0)
     pairs = 1
     while True:
@@ -59,11 +65,28 @@ def build_arena(prompt_tokens: int, num_rollouts: int, num_tokens: int) -> Arena
             break
         pairs += max(1, (prompt_tokens - len(prompt.input_ids)) // 72)
     completions = torch.from_numpy(rng.integers(300, 600, (num_rollouts, num_tokens)))
-    return Arena(ours, stock, processor, prompt, frames, completions)
+    return Arena(path, ours, stock, processor, prompt, frames, completions)
 
 
-def encode_video(processor: ProcessorMixin, frames: np.ndarray) -> EncodedPrompt:
+def demo_prompts(count: int, path: str = PATH) -> list[EncodedPrompt]:
+    """Prompts as the embedded world has them, each with a video of its own, all of one length."""
+    processor, rng = load_processor(path), np.random.default_rng(0)
+    shape = (DEMO_FRAMES, DEMO_EDGE, DEMO_EDGE, 3)
+    return [
+        encode_video(
+            processor, rng.integers(0, 255, shape, dtype=np.uint8), f"demo{number}", DEMO_QUESTION
+        )
+        for number in range(count)
+    ]
+
+
+def encode_video(
+    processor: ProcessorMixin,
+    frames: np.ndarray,
+    sample_id: str = "speed",
+    question: str = QUESTION,
+) -> EncodedPrompt:
     """A question about frames that are half a second apart."""
-    content = [{"type": "video"}, {"type": "text", "text": QUESTION}]
+    content = [{"type": "video"}, {"type": "text", "text": question}]
     medium = Medium("video", frames, tuple(i * 0.5 for i in range(len(frames))))
-    return encode_prompt(processor, [{"role": "user", "content": content}], medium, "speed")
+    return encode_prompt(processor, [{"role": "user", "content": content}], medium, sample_id)

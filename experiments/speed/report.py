@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib
@@ -11,9 +11,11 @@ import torch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 _TICKS = (256, 512, 1024, 2048, 4096, 8192)
+_STEP_UNITS = ("seconds", "tokens_per_s", "peak_mib")
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,11 @@ def device_name() -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def quick_table(ratios: Mapping[str, float]) -> str:
-    """The ratios, a line each."""
-    lines = [f"{device_name()}; {ratios['prompt_tokens']} prompt tokens; ours is faster by"]
-    lines += [f"  {name:34} {value:8.2f}" for name, value in ratios.items() if "tokens" not in name]
+def quick_table(figures: Mapping[str, float]) -> str:
+    """The figures, a line each: first the ratios, how many times less ours takes."""
+    lines = [f"{device_name()}; {figures['prompt_tokens']} prompt tokens"]
+    named = sorted(figures.items(), key=lambda pair: pair[0].rpartition("/")[0])
+    lines += [f"  {name:40} {value:10.3f}" for name, value in named if name != "prompt_tokens"]
     return "\n".join(lines)
 
 
@@ -58,23 +61,41 @@ def grid_line(row: GridRow) -> str:
     )
 
 
-def write(folder: Path, ratios: Mapping[str, float], rows: Sequence[GridRow]) -> None:
-    """`quick.json`, `grid.csv`, `speed.png` in a folder."""
+def write(folder: Path, figures: Mapping[str, float], rows: Sequence[GridRow]) -> None:
+    """`quick.json`, `steps.csv`, `grid.csv`, `speed.png` in a folder."""
+    write_figures(folder, "quick.json", figures)
+    _write_table(folder / "grid.csv", [asdict(row) for row in rows])
+    _write_table(folder / "steps.csv", step_rows(figures))
+    _plot(folder / "speed.png", figures, rows)
+
+
+def write_figures(folder: Path, name: str, figures: Mapping[str, float]) -> None:
+    """The figures with the device that they are from."""
     folder.mkdir(parents=True, exist_ok=True)
-    named = {"device": device_name(), **ratios}
-    (folder / "quick.json").write_text(json.dumps(named, indent=1) + "\n")
-    with (folder / "grid.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(GridRow)])
+    named = {"device": device_name(), **figures}
+    (folder / name).write_text(json.dumps(named, indent=1) + "\n")
+
+
+def step_rows(figures: Mapping[str, float]) -> list[dict[str, str | float]]:
+    """Whole steps, a row each: those whose tokens were counted."""
+    names = [name.partition("/")[2] for name in figures if name.startswith("tokens_per_s/")]
+    return [
+        {"step": name} | {unit: figures[f"{unit}/{name}"] for unit in _STEP_UNITS} for name in names
+    ]
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, str | float]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(
-            {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(row).items()}
-            for row in rows
+            {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows
         )
-    _plot(folder / "speed.png", rows)
 
 
-def _plot(path: Path, rows: Sequence[GridRow]) -> None:
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4.6), layout="constrained")
+def _plot(path: Path, figures: Mapping[str, float], rows: Sequence[GridRow]) -> None:
+    figure, (*axes, last) = pyplot.subplots(1, 4, figsize=(17, 4.6), layout="constrained")
+    _plot_windows(last, figures)
     panels = (
         ("Training, forward and backward", "seconds", "train_shared_s", "train_dense_s"),
         ("Rollouts", "seconds", "rollout_shared_s", "rollout_stock_s"),
@@ -104,3 +125,17 @@ def _plot(path: Path, rows: Sequence[GridRow]) -> None:
     figure.suptitle(f"{device_name()}; completions of 48 tokens; medians of alternating rounds")
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
+
+
+def _plot_windows(axis: Axes, figures: Mapping[str, float]) -> None:
+    """What a step holds, by the size of its window."""
+    sizes = sorted(int(name.rpartition("_")[2]) for name in figures if "inputs_mib/" in name)
+    for kind, label in (("peak_mib", "made by the step"), ("inputs_mib", "pixels, before it")):
+        held = [figures[f"{kind}/window_{size}"] for size in sizes]
+        axis.plot(sizes, held, marker="o", markersize=3, label=label)
+    axis.set(title="Peak memory of a window step", xlabel="prompts", ylabel="MiB", xscale="log")
+    axis.set_xticks(sizes, [str(size) for size in sizes])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_ylim(bottom=0)
+    axis.grid(visible=True, alpha=0.3)
+    axis.legend(fontsize=8)

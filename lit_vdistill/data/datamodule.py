@@ -1,7 +1,7 @@
 """The one data module, shared by every stage: media, questions and the teacher pool."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,11 @@ import yaml
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
-from lit_vdistill.data.dataset import PromptBatch, PromptConfig, PromptDataset, collate
+from lit_vdistill import processes
+from lit_vdistill.data.dataset import Item, PromptBatch, PromptConfig, PromptDataset, collate
 from lit_vdistill.data.mixture import Mixture, difficulties, mixture_order
-from lit_vdistill.data.sampler import ResumableSampler, ShardedEvalSampler
+from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler
+from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.pool.store import PoolStore
@@ -47,10 +49,11 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class LoaderConfig:
-    """How items become batches."""
+    """How items become windows and batches."""
 
     batch_size: int = 8
-    """Prompts a process and step."""
+    """Prompts a process and optimizer step, its window; they go through the networks in
+    `trainer.accumulate_grad_batches` pieces."""
     val_batch_size: int = 8
     """Prompts a process and validation step."""
     num_workers: int = 0
@@ -119,8 +122,8 @@ class VideoDistillDataModule(LightningDataModule):
         self.loader, self.world = loader, world
         self.mixture: Mixture | None = None
         """What is drawn when, if not everything once an epoch; `Curriculum` sets it."""
-        self._sampler: ResumableSampler | None = None
-        self._resume: dict[str, int] = {"epoch": 0, "batches": 0}
+        self._windows: WindowLoader | None = None
+        self._resume = StreamState()
 
     def prepare_data(self) -> None:
         """Render the embedded world where it is asked for and missing."""
@@ -145,32 +148,46 @@ class VideoDistillDataModule(LightningDataModule):
             self.train_set = self._dataset("training", self.sources.train_path, pools)
             _report_unmatched(self.train_set.samples, pools, self.sources.pool_path)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled by (seed, epoch), resumable, incomplete batches left out."""
+    def train_dataloader(self) -> WindowLoader:
+        """Windows in an order by (seed, epoch), turn by turn, resumable."""
         assert self.trainer is not None
-        batch_size = self.loader.batch_size
-        self._sampler = ResumableSampler(
+        stage: Any = self.trainer.lightning_module
+        sampler = StreamSampler(
             len(self.train_set),
             seed=self.loader.seed,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
-            batch_size=batch_size,
-            order=None if self.mixture is None else self._mixed_order(self.mixture),
+            window_size=self.loader.batch_size,
+            order=None if self.mixture is None else self._mixed_order(self.mixture, stage),
         )
-        self._sampler.resume(self._resume["epoch"], self._resume["batches"] * batch_size)
-        return self._loader(self.train_set, self._sampler, batch_size)
 
-    def _mixed_order(self, mixture: Mixture) -> Callable[[int], list[int]]:
+        def stream(start: int) -> Iterator[Item | BadSample]:
+            sampler.start = start
+            # No batches: windows of items may be filled up from the stream.
+            return iter(self._loader(self.train_set, sampler, None))
+
+        self._windows = WindowLoader(
+            stream,
+            self.train_set,
+            window_size=self.loader.batch_size,
+            windows_per_epoch=sampler.per_epoch // self.loader.batch_size,
+            num_pieces=self.trainer.accumulate_grad_batches,
+            num_updates=stage.updates_per_window,
+            state=self._resume,
+        )
+        return self._windows
+
+    def _mixed_order(self, mixture: Mixture, stage: Any) -> Callable[[int], list[int]]:
         assert self.trainer is not None
         hardness = difficulties(self.train_set.mean_qualities())
         tasks = [str(sample.task) for sample in self.train_set.samples]
-        batches = self.trainer.world_size * self.trainer.accumulate_grad_batches
         return partial(
             mixture_order,
             list(zip(tasks, hardness, strict=True)),
             mixture,
             seed=self.loader.seed,
-            samples_per_step=self.loader.batch_size * batches,
+            window_size=self.loader.batch_size * self.trainer.world_size,
+            updates_per_window=stage.updates_per_window,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -183,33 +200,61 @@ class VideoDistillDataModule(LightningDataModule):
 
     test_dataloader = predict_dataloader = val_dataloader
 
-    def on_before_batch_transfer(self, batch: PromptBatch, dataloader_idx: int) -> PromptBatch:
-        """Count the bad samples of a batch.
+    def on_before_batch_transfer(
+        self, batch: PromptBatch | WindowTurn, dataloader_idx: int
+    ) -> PromptBatch | WindowTurn:
+        """Count the bad samples of a batch or window.
 
         Raises:
             ValueError: When the budget is exceeded or nothing of a batch is left.
         """
-        assert self.trainer is not None
-        self.ledgers["training" if self.trainer.training else "validation"].add(batch.bad)
-        if not batch.items:
-            raise ValueError(
-                "no sample of a batch could be used: " + "; ".join(map(str, batch.bad))
-            )
+        if isinstance(batch, WindowTurn):
+            batch.on_draw = lambda more: self.ledgers["training"].add(more.bad)
+            self._count_bad("training", batch.window)
+        else:
+            self._count_bad("validation", batch)
         return batch
 
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and batches done in it."""
-        if self.trainer is None or self._sampler is None:
-            return dict(self._resume)
-        # All batches ever drawn, the present one included; counted on across resumes. The epoch's
-        # own counters move at different moments around its end.
-        drawn = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        epoch, batches = divmod(drawn, len(self._sampler) // self.loader.batch_size)
-        return {"epoch": epoch, "batches": batches}
+    def _count_bad(self, split: str, batch: PromptBatch) -> None:
+        self.ledgers[split].add(batch.bad)
+        if not batch.items:
+            listed = "; ".join(map(str, batch.bad))
+            raise ValueError(f"no sample of a batch could be used: {listed}")
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Resume where a checkpoint was written."""
-        self._resume = dict(state_dict)
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the stream, over all processes, and the window that is not finished."""
+        state = self._resume if self._windows is None else self._windows.state
+        return {
+            "samples": state.samples * processes.world_size(),
+            "samples_per_step": self.loader.batch_size * processes.world_size(),
+            "update": state.update,
+            "windows": [list(window) for window in processes.gather(state.window)],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume where a checkpoint was written.
+
+        Raises:
+            ValueError: When a step now has another number of samples, or a window's updates are to
+                go on with another number of processes.
+        """
+        count = processes.world_size()
+        now, then = self.loader.batch_size * count, state_dict["samples_per_step"]
+        if now != then:
+            raise ValueError(
+                f"the checkpoint's steps have {then} samples, this run's have {now}: {count} "
+                f"processes x data.loader.batch_size {self.loader.batch_size}; set the batch size "
+                f"so that the product is {then}"
+            )
+        windows = state_dict["windows"]
+        if state_dict["update"] and len(windows) != count:
+            raise ValueError(
+                "the checkpoint was written between two updates of one window "
+                f"(loss.updates_per_rollout) on {len(windows)} processes and resumes on as many, "
+                f"got {count}; resume from a checkpoint at the end of a window"
+            )
+        window = tuple(windows[processes.rank()]) if state_dict["update"] else ()
+        self._resume = StreamState(state_dict["samples"] // count, state_dict["update"], window)
 
     def _dataset(
         self, split: str, path: str, pools: Mapping[str, tuple[TeacherResponse, ...]]
@@ -230,20 +275,27 @@ class VideoDistillDataModule(LightningDataModule):
         )
 
     def _loader(
-        self, dataset: PromptDataset, sampler: Sampler[int], batch_size: int
+        self, dataset: PromptDataset, sampler: Sampler[int], batch_size: int | None
     ) -> DataLoader[Any]:
+        """Batches, or single items where there is no batch size; two batches are loaded ahead."""
         workers = self.loader.num_workers
+        ahead = 2 if batch_size else max(2, 2 * self.loader.batch_size // max(workers, 1))
         return DataLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=collate,
+            prefetch_factor=ahead if workers else None,
+            collate_fn=collate if batch_size else _as_it_is,
             persistent_workers=workers > 0,
             # A generator of its own: creating an iterator draws from the global one otherwise,
             # which a resumed run does once more than an uninterrupted one.
             generator=torch.Generator().manual_seed(self.loader.seed),
         )
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def load_template(name: str) -> PromptTemplate:

@@ -1,5 +1,6 @@
 """From a record to tensors: one item a sample, one batch of items."""
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -109,6 +110,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         self.box_units: BoxUnits = box_units
         self._free_bytes = int(memory_gib * 2**30)
         self._items: dict[int, Item] = {}
+        self._indices: dict[str, int] = {}
         self._pixels: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
@@ -129,6 +131,38 @@ class PromptDataset(Dataset[Item | BadSample]):
         if isinstance(item, Item):
             self._keep(index, item)
         return item
+
+    def index_of(self, sample_id: str) -> int:
+        """The index of a sample."""
+        if not self._indices:
+            self._indices = {sample.id: index for index, sample in enumerate(self.samples)}
+        return self._indices[sample_id]
+
+    def longest_prompt(self) -> int:
+        """Tokens of a prompt at the most: of each kind and task the longest, by its largest medium.
+
+        Tasks have instructions of their own. Reads no medium: frames of the largest size that the
+        reader gives are made up.
+        """
+        longest: dict[tuple[str, Task], VideoSample] = {}
+        for sample in self.samples:
+            known = longest.setdefault((sample.media_type, sample.task), sample)
+            if _text_length(sample) > _text_length(known):
+                longest[sample.media_type, sample.task] = sample
+        kinds = {kind for kind, _ in longest}
+        media = {kind: None if kind == "text" else self.reader.largest(kind) for kind in kinds}
+        lengths = []
+        for (kind, _), sample in longest.items():
+            medium = media[kind]
+            messages = render_messages(in_text_units(sample, medium, self.box_units), self.template)
+            prompt = encode_prompt(self.processor, messages, medium, sample.id)
+            lengths.append(len(prompt.input_ids))
+        return max(lengths)
+
+    def longest_responses(self) -> list[str]:
+        """The teacher responses with the most characters; one of them has the most tokens."""
+        texts = (response.text for pool in self.pools.values() for response in pool)
+        return heapq.nlargest(16, texts, key=len)
 
     def mean_qualities(self) -> list[float | None]:
         """Mean quality of each sample's teacher responses, without reading its medium.
@@ -172,6 +206,10 @@ class PromptDataset(Dataset[Item | BadSample]):
             item = replace(item, prompt=replace(item.prompt, pixels=self._pixels[media]))
         if self._free_bytes > 0:
             self._items[index] = item
+
+
+def _text_length(sample: VideoSample) -> int:
+    return len(sample.question) + sum(map(len, sample.options))
 
 
 def in_text_units(sample: VideoSample, medium: Medium | None, units: BoxUnits) -> VideoSample:

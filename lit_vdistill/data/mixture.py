@@ -48,7 +48,8 @@ def mixture_order(
     epoch: int,
     *,
     seed: int,
-    samples_per_step: int,
+    window_size: int,
+    updates_per_window: int = 1,
 ) -> list[int]:
     """Indices of one epoch, as many as there are samples: a function of seed and epoch.
 
@@ -60,7 +61,8 @@ def mixture_order(
         mixture: How they weigh.
         epoch: From 0.
         seed: Seed of the draws.
-        samples_per_step: Samples that all processes together use for one optimizer step.
+        window_size: Samples that all processes together use at a time.
+        updates_per_window: Optimizer steps on them.
 
     Raises:
         ValueError: When all samples weigh 0.
@@ -71,12 +73,12 @@ def mixture_order(
     rng = random.Random(f"{seed}/{epoch}")
     rounds = {own: _rounds(indices, rng) for own, indices in members.items()}
     groups = list(members)
-    first_step = epoch * (len(labels) // samples_per_step)
+    windows_before = epoch * (len(labels) // window_size)
     order: list[int] = []
     weights: list[float] = []
     for place in range(len(labels)):
-        if place % samples_per_step == 0:
-            step = first_step + place // samples_per_step
+        if place % window_size == 0:
+            step = (windows_before + place // window_size) * updates_per_window
             weights = [len(members[own]) * mixture.weight(own, step) for own in groups]
             if not sum(weights):
                 raise ValueError(f"curriculum: at step {step} all samples weigh 0")

@@ -1,4 +1,4 @@
-"""Samplers that are functions of seed and epoch, sharded, and resumable in mid-epoch."""
+"""Samplers that are functions of seed and position, sharded alike for any number of processes."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,12 +6,13 @@ import torch
 from torch.utils.data import Sampler
 
 
-class ResumableSampler(Sampler[int]):
-    """A shard of a dataset whose order depends on (seed, epoch) alone: a shuffle, unless told.
+class StreamSampler(Sampler[int]):
+    """A shard of the endless stream of samples: epoch after epoch, each a shuffle, unless told.
 
-    Lightning inserts a shuffling sampler of its own under distributed strategies unless told not
-    to (`use_distributed_sampler: false`), and it asks for an iterator before it sets the epoch, so
-    the epoch to resume in must be known from the start.
+    Epochs differ by their order, a function of (seed, epoch) alone, and an incomplete last window
+    is left out of each. A position in the stream says all that a resumed run must know. Which
+    samples the processes have together at a position depends on their windows' total size only, not
+    on how many processes there are.
     """
 
     def __init__(
@@ -21,7 +22,7 @@ class ResumableSampler(Sampler[int]):
         seed: int,
         rank: int,
         world_size: int,
-        batch_size: int,
+        window_size: int,
         order: Callable[[int], list[int]] | None = None,
     ) -> None:
         """Set the shard.
@@ -31,44 +32,35 @@ class ResumableSampler(Sampler[int]):
             seed: Seed of the permutations.
             rank: This process among all.
             world_size: Number of processes.
-            batch_size: Samples a process and batch; an incomplete last batch is left out.
+            window_size: Samples a process and window.
             order: Indices of an epoch, over all processes; None shuffles.
 
         Raises:
-            ValueError: When the dataset does not fill one batch.
+            ValueError: When the dataset does not fill one window.
         """
         self.size, self.seed, self.rank, self.world_size = size, seed, rank, world_size
-        self.per_rank = size // world_size // batch_size * batch_size
-        if self.per_rank == 0:
+        self.per_epoch = size // world_size // window_size * window_size
+        """Samples of an epoch on this process."""
+        if self.per_epoch == 0:
             raise ValueError(
-                f"{size} training samples do not fill one batch: {world_size} processes x "
-                f"data.loader.batch_size {batch_size}; lower the batch size"
+                f"{size} training samples do not fill one step: {world_size} processes x "
+                f"data.loader.batch_size {window_size}; lower the batch size"
             )
         self.order = order or self._shuffled
-        self.epoch = 0
-        self._resume_epoch, self._resume_at = 0, 0
-
-    def resume(self, epoch: int, samples_done: int) -> None:
-        """Start in `epoch` behind the samples that this process has had in it."""
-        self.epoch = self._resume_epoch = epoch
-        self._resume_at = samples_done
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
+        self.start = 0
+        """Samples that this process has had before."""
 
     def __iter__(self) -> Iterator[int]:
-        """Indices of this shard for the current epoch."""
-        shard = self.order(self.epoch)[self.rank :: self.world_size][: self.per_rank]
-        yield from shard[self._resume_at if self.epoch == self._resume_epoch else 0 :]
+        """Indices of this shard from `start` on, without an end."""
+        epoch, skipped = divmod(self.start, self.per_epoch)
+        while True:
+            shard = self.order(epoch)[self.rank :: self.world_size][: self.per_epoch]
+            yield from shard[skipped:]
+            epoch, skipped = epoch + 1, 0
 
     def _shuffled(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return torch.randperm(self.size, generator=generator).tolist()
-
-    def __len__(self) -> int:
-        """Samples of an epoch on this process, resumed or not."""
-        return self.per_rank
 
 
 class ShardedEvalSampler(Sampler[int]):

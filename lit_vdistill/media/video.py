@@ -90,6 +90,13 @@ class MediaReader:
             _write_atomically(cached, frames=frames, times_s=np.array(header["times_s"]))
         return _medium(kind, frames, header["times_s"])
 
+    def largest(self, kind: str) -> Medium:
+        """An empty medium as large as `read` may return, a minute between its frames."""
+        width = max(1, self.config.max_pixels // self.factor**2) * self.factor
+        count = 1 if kind == "image" else self.config.num_frames
+        frames = np.zeros((count, self.factor, width, 3), dtype=np.uint8)
+        return _medium(kind, frames, [59.9 * i for i in range(count)])
+
     def resolve(self, media: str) -> Path:
         """The file of a medium.
 

@@ -4,9 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
-from lit_vdistill.models.sharding import is_zero3_sharded
+from lit_vdistill import processes
+from lit_vdistill.models.sharding import drop_gathered, is_zero3_sharded
 
 
 class EMAWeights:
@@ -14,7 +16,7 @@ class EMAWeights:
 
     In bfloat16 a hundredth of a small change rounds to nothing and the teacher stands still, so
     its weights are kept in float32 here and copied into the network. A float32 teacher is its own
-    master. Under ZeRO-3 every process keeps and moves its own shards.
+    master. Where weights are sharded every process keeps and moves its own shards.
     """
 
     def __init__(self) -> None:
@@ -30,9 +32,11 @@ class EMAWeights:
             student: Its student, on the same device and sharded alike.
             rate: 1 - τ of Eq. 8; 1 copies the student.
         """
+        drop_gathered(teacher)
         if is_zero3_sharded(teacher):
             self._update_shards(teacher, student, rate)
             return
+        drop_gathered(student)
         sources = dict(student.named_parameters())
         for name, target in teacher.named_parameters():
             self._move(name, target.data, sources[name], rate)
@@ -42,26 +46,23 @@ class EMAWeights:
             target.lerp_(source.float(), rate)
             return
         master = self.master.setdefault(name, target.float())
+        if isinstance(target, DTensor) and not isinstance(master, DTensor):  # from a checkpoint
+            master = distribute_tensor(master, target.device_mesh, target.placements)
+            self.master[name] = master
         master.lerp_(source.float(), rate)
         target.copy_(master)
 
     def _update_shards(
         self, teacher: PreTrainedModel, student: PreTrainedModel, rate: float
     ) -> None:
-        """Edit shards in place, once no gathered copy is left that would be used or written back.
+        """Edit ZeRO-3's shards in place.
 
         The student's shard comes from the optimizer's float32 copy; what is not trained has none
         and has not moved.
         """
-        import deepspeed
-        from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
         from deepspeed.utils import safe_get_local_fp32_param
 
         targets: dict[str, Any] = dict(teacher.named_parameters())  # DeepSpeed adds attributes
-        gathered = [p for p in targets.values() if p.ds_status == ZeroParamStatus.AVAILABLE]
-        if gathered:
-            with deepspeed.zero.GatheredParameters(gathered):
-                pass  # leaving frees them
         sources = dict(student.named_parameters())
         for name, target in targets.items():
             source = safe_get_local_fp32_param(sources[name])
@@ -69,4 +70,21 @@ class EMAWeights:
                 continue
             shard = target.ds_tensor.data
             length = source.numel()
-            self._move(name, shard[:length], source.view(-1), rate)
+            # With an offloaded optimizer it is on the CPU.
+            self._move(name, shard[:length], source.view(-1).to(shard.device), rate)
+
+    def state(self) -> dict[str, Tensor]:
+        """The master for a checkpoint; a collective under FSDP2.
+
+        There the first process writes for all: its weights are whole, on the CPU, and others have
+        none. Under ZeRO-3 each process writes its own shards.
+        """
+        state: dict[str, Tensor] = {}
+        for name, tensor in self.master.items():
+            if isinstance(tensor, DTensor):
+                whole = tensor.full_tensor()
+                if processes.rank() == 0:
+                    state[name] = whole.cpu()
+            else:
+                state[name] = tensor
+        return state

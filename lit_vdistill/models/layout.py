@@ -28,6 +28,11 @@ class Row:
     context_ids: tuple[int, ...] = ()
     """What stands between the prompt and this completion; read, not scored."""
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens behind the prompt."""
+        return len(self.context_ids) + len(self.completion_ids)
+
 
 @dataclass(frozen=True, slots=True)
 class PlacedPrompt:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from lit_vdistill.models.forward import CompletionStates, completion_states, pad_token_id
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.prompt import EncodedPrompt
-from lit_vdistill.objectives.divergence import Divergence, divergence
+from lit_vdistill.objectives.divergence import Divergence, divergence, with_rest
 from lit_vdistill.objectives.precision import widened
 
 CHUNK_SIZE = 1024
@@ -64,6 +64,22 @@ class TeacherHead:
     """Its states, which predict the same tokens as the student's (`CompletionStates.hidden`)."""
     divergence: Divergence
     """How far the student is from it."""
+    top_k: int = 0
+    """Compare on its K most probable tokens and the rest; 0 = on the whole vocabulary."""
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        model: PreTrainedModel,
+        prompts: Sequence[EncodedPrompt],
+        rows: Sequence[Row],
+        divergence: Divergence,
+        top_k: int = 0,
+    ) -> "TeacherHead":
+        """Let a network read completions behind their prompts; see `completion_states`."""
+        hidden = completion_states(model.model, prompts, rows, pad_token_id(model)).hidden
+        return cls(model.lm_head, hidden, divergence, top_k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +202,9 @@ def _apart(
         theirs = _logits(teacher.head, told)
     words = min(logits.shape[-1], theirs.shape[-1])
     student, other = (of[:, :words].log_softmax(dim=-1) for of in (logits, theirs))
+    if 0 < teacher.top_k < words:
+        ids = other.topk(teacher.top_k, dim=-1).indices
+        student, other = (with_rest(of.gather(-1, ids)) for of in (student, other))
     return divergence(student, other, teacher.divergence)
 
 

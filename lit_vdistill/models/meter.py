@@ -4,7 +4,8 @@ Without sharing every completion is a row of its own that runs its whole prompt,
 counts are one process's and whole numbers, so they may be added up over processes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from lit_vdistill.models.prompt import EncodedPrompt
 
@@ -35,6 +36,14 @@ def count_prompts(run: Iterable[EncodedPrompt], by_row: Iterable[EncodedPrompt])
 def count_patches(run: int) -> None:
     """Report patches that a vision tower is called on."""
     _counts["vision_patches"] += run
+
+
+@contextmanager
+def resting() -> Iterator[None]:
+    """What runs within is not counted: checks that the work itself does not need."""
+    before = dict(_counts)
+    yield
+    _counts.update(before)
 
 
 def read() -> dict[str, int]:

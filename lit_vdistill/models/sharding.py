@@ -6,14 +6,15 @@ call is then a collective that all processes must take part in, in the same orde
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 _MARGIN = 1.2
@@ -27,7 +28,70 @@ def is_zero3_sharded(module: nn.Module) -> bool:
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether calling the module is a collective: its weights are sharded, by whatever."""
-    return is_zero3_sharded(module) or any(isinstance(p, DTensor) for p in module.parameters())
+    # FSDP2's weights are no DTensors while they are gathered; its modules stay what they are.
+    is_fsdp = any(isinstance(m, FSDPModule) for m in module.modules())
+    return is_fsdp or is_zero3_sharded(module) or _has_dtensors(module)
+
+
+def _has_dtensors(module: nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def shard(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Shard a network by FSDP2, in place: the vision tower and each decoder layer are units.
+
+    What is left is the root's: embeddings, last norm and heads, one group, since an embedding may
+    be a head's weight too. The root's own forward, whose hooks would gather them, is never called:
+    backbone and head are, each by itself. So modules at which a pass begins gather the root's group
+    before they run; FSDP2 reduces its gradients and drops it at the end of the backward pass, as it
+    does for any root. Without a backward pass it stays whole.
+
+    Args:
+        network: A backbone with `visual` and `language_model`, and heads beside it.
+        mesh: The processes that share the weights.
+    """
+    backbone: Any = next(part for part in network.children() if hasattr(part, "visual"))
+    for unit in (backbone.visual, *backbone.language_model.layers):
+        fully_shard(unit, mesh=mesh)
+    root = fully_shard(network, mesh=mesh)
+
+    def begin(module: nn.Module, inputs: Any) -> None:
+        # The first to be initialised is taken for the root, which units would be here.
+        root._get_fsdp_state()._lazy_init()
+        if not isinstance(module, FSDPModule):
+            root.unshard()
+
+    heads = [part for part in network.children() if part is not backbone]
+    for module in (backbone.visual, backbone.language_model.embed_tokens, *heads):
+        module.register_forward_pre_hook(begin, prepend=True)
+
+
+def drop_gathered(network: nn.Module) -> None:
+    """Leave nothing but shards of a sharded network, so that these may be edited; a collective.
+
+    A gathered copy would be used in their place, or written back over them.
+    """
+    for module in network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+    if is_zero3_sharded(network):
+        import deepspeed
+        from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+
+        parameters: list[Any] = list(network.parameters())  # DeepSpeed adds attributes
+        whole = [p for p in parameters if p.ds_status == ZeroParamStatus.AVAILABLE]
+        if whole:
+            with deepspeed.zero.GatheredParameters(whole):
+                pass  # leaving frees them
+
+
+def even_turns(turns: Sequence[slice], device: torch.device) -> list[slice]:
+    """As many turns as any process has, the last one repeated; a collective.
+
+    For turns that call sharded networks; what repeated ones give is to be dropped.
+    """
+    missing = largest_anywhere(len(turns), device) - len(turns)
+    return [*turns, *[turns[-1]] * missing]
 
 
 def largest_anywhere(value: int, device: torch.device) -> int:
@@ -64,7 +128,7 @@ def room_for_whole(model: nn.Module) -> Room:
 
 
 @contextmanager
-def gathered(model: nn.Module, *, is_whole: bool = True) -> Iterator[None]:
+def gathered(model: nn.Module) -> Iterator[None]:
     """All weights are whole on every process, so that calls within are no collectives.
 
     Entering and leaving are collective; within, each process may call what it likes, without
@@ -73,25 +137,18 @@ def gathered(model: nn.Module, *, is_whole: bool = True) -> Iterator[None]:
     left alone.
 
     Args:
-        model: The network; a part of what an engine holds will do.
-        is_whole: False gathers only what no hook does when the network's parts are called and the
-            network itself is not: FSDP2's outermost group. Calls remain collectives.
+        model: The network; under ZeRO-3 a part of what an engine holds will do, under FSDP2 it is
+            what `shard` was given.
     """
     if not is_sharded(model):
         yield
-    elif is_zero3_sharded(model):
-        with _zero3_gathered(model, is_whole):
-            yield
-    else:
-        with _fsdp_gathered(model, is_whole):
-            yield
+        return
+    with _zero3_gathered(model) if is_zero3_sharded(model) else _fsdp_gathered(model):
+        yield
 
 
 @contextmanager
-def _zero3_gathered(model: nn.Module, is_whole: bool) -> Iterator[None]:
-    if not is_whole:
-        yield
-        return
+def _zero3_gathered(model: nn.Module) -> Iterator[None]:
     import deepspeed
     from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
 
@@ -117,23 +174,16 @@ def _drop_prefetched(model: nn.Module) -> None:
 
 
 @contextmanager
-def _fsdp_gathered(model: nn.Module, is_whole: bool) -> Iterator[None]:
+def _fsdp_gathered(model: nn.Module) -> Iterator[None]:
     groups = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for group in groups:
-        # The first to be initialised is the root, which layers would be that are called directly.
-        group._get_fsdp_state()._lazy_init()
-    held = groups if is_whole else [g for g in groups if g._get_fsdp_state()._is_root]
-    for group in held:
+        group._get_fsdp_state()._lazy_init()  # the root comes first, and does it for all
         group.unshard()
     try:
-        if is_whole:
-            with _hooks_resting(model):
-                yield
-        else:
+        with _hooks_resting(model):
             yield
     finally:
-        for group in held:
-            group.reshard()
+        drop_gathered(model)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""Real Qwen-VL students of one to three million parameters, built offline from nothing.
+"""Real Qwen-VL students of a million parameters and more, built offline from nothing.
 
 The classes are those of transformers; only the sizes, the tokenizer and the random weights are
 ours. What `build_tiny_model` and `build_tiny_processor` return behaves as a loaded checkpoint.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -23,6 +24,24 @@ from transformers import (
 )
 
 TINY_FAMILIES = ("qwen3-vl", "qwen2.5-vl")
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    hidden: int
+    layers: int
+    head_dim: int
+    kv_heads: int
+    tower_hidden: int
+    tower_layers: int
+
+
+TINY_SIZES = {
+    "1m": _Size(128, 3, 32, 2, 96, 2),
+    "4m": _Size(256, 4, 32, 4, 128, 2),
+    "76m": _Size(640, 12, 64, 5, 384, 6),
+}
+"""By name: `tiny/qwen3-vl` is `tiny/qwen3-vl/1m`."""
 _CONTROL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>",
     "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
@@ -52,18 +71,19 @@ _CHAT_TEMPLATE = (
 )
 
 
-def build_tiny_model(family: str) -> PreTrainedModel:
+def build_tiny_model(name: str) -> PreTrainedModel:
     """A student whose weights come from torch's global random state.
 
     Args:
-        family: One of `TINY_FAMILIES`.
+        name: One of `TINY_FAMILIES`, and after a slash one of `TINY_SIZES`.
 
     Raises:
-        ValueError: For an unknown family.
+        ValueError: For an unknown family or size.
     """
-    _check_family(family)
+    family, size = _parse(name)
     tokenizer = _build_tokenizer()
-    model = _qwen3_model(tokenizer) if family == "qwen3-vl" else _qwen2_5_model(tokenizer)
+    build = _qwen3_model if family == "qwen3-vl" else _qwen2_5_model
+    model = build(tokenizer, size)
     generation = model.generation_config
     assert generation is not None
     generation.eos_token_id, generation.pad_token_id = (
@@ -73,13 +93,13 @@ def build_tiny_model(family: str) -> PreTrainedModel:
     return model
 
 
-def build_tiny_processor(family: str) -> ProcessorMixin:
+def build_tiny_processor(name: str) -> ProcessorMixin:
     """The processor of a tiny student: image and video processors, tokenizer, chat template.
 
     Raises:
-        ValueError: For an unknown family.
+        ValueError: For an unknown family or size.
     """
-    _check_family(family)
+    family, _ = _parse(name)
     edge = 32 if family == "qwen3-vl" else 28
     pixels: dict[str, Any] = {
         "patch_size": edge // 2,
@@ -97,10 +117,16 @@ def build_tiny_processor(family: str) -> ProcessorMixin:
     )
 
 
-def _check_family(family: str) -> None:
+def _parse(name: str) -> tuple[str, _Size]:
+    family, _, size = name.partition("/")
     if family not in TINY_FAMILIES:
         known = ", ".join(f"'tiny/{name}'" for name in TINY_FAMILIES)
-        raise ValueError(f"model path 'tiny/{family}': unknown family, expected one of {known}")
+        raise ValueError(f"model path 'tiny/{name}': unknown family, expected one of {known}")
+    if (size or "1m") not in TINY_SIZES:
+        raise ValueError(
+            f"model path 'tiny/{name}': unknown size '{size}', expected one of {[*TINY_SIZES]}"
+        )
+    return family, TINY_SIZES[size or "1m"]
 
 
 def _build_tokenizer() -> PreTrainedTokenizerFast:
@@ -140,28 +166,36 @@ def _build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-_VISION = {
-    "depth": 2, "hidden_size": 96, "intermediate_size": 192, "num_heads": 4,
-    "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 128,
-    "initializer_range": 0.05,
-}  # fmt: skip
+def _vision_config(size: _Size) -> dict[str, Any]:
+    return {
+        "depth": size.tower_layers, "hidden_size": size.tower_hidden,
+        "intermediate_size": 2 * size.tower_hidden, "num_heads": max(4, size.tower_hidden // 64),
+        "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": size.hidden,
+        "initializer_range": 0.05,
+    }  # fmt: skip
 
 
-def _text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def _text_config(tokenizer: PreTrainedTokenizerFast, size: _Size) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
-        "hidden_size": 128,
-        "intermediate_size": 384,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "hidden_size": size.hidden,
+        "intermediate_size": 3 * size.hidden,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.hidden // size.head_dim,
+        "num_key_value_heads": size.kv_heads,
         "max_position_embeddings": 32768,
-        "initializer_range": 0.05,  # about 1/sqrt(hidden): the usual 0.02 learns slowly this narrow
+        # About 1/sqrt(hidden) for the smallest: the usual 0.02 learns slowly this narrow.
+        "initializer_range": 0.05 if size.hidden <= 256 else 0.02,
         "tie_word_embeddings": True,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
     }
+
+
+def _rope(size: _Size) -> dict[str, Any]:
+    section = [size.head_dim // 4, size.head_dim // 8, size.head_dim // 8]
+    return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section}
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -170,15 +204,12 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {key: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for key, name in names.items()}
 
 
-def _qwen3_model(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    text = _text_config(tokenizer) | {
-        "head_dim": 32,
-        "rope_parameters": {
-            "rope_type": "default", "rope_theta": 10000.0,
-            "mrope_section": [8, 4, 4], "mrope_interleaved": True,
-        },
-    }  # fmt: skip
-    vision = _VISION | {
+def _qwen3_model(tokenizer: PreTrainedTokenizerFast, size: _Size) -> PreTrainedModel:
+    text = _text_config(tokenizer, size) | {
+        "head_dim": size.head_dim,
+        "rope_parameters": _rope(size) | {"mrope_interleaved": True},
+    }
+    vision = _vision_config(size) | {
         "patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
     }  # fmt: skip
     config = Qwen3VLConfig(
@@ -187,13 +218,9 @@ def _qwen3_model(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     return Qwen3VLForConditionalGeneration(config)
 
 
-def _qwen2_5_model(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    text = _text_config(tokenizer) | {
-        "rope_parameters": {
-            "rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 4, 4],
-        },
-    }  # fmt: skip
-    vision = _VISION | {
+def _qwen2_5_model(tokenizer: PreTrainedTokenizerFast, size: _Size) -> PreTrainedModel:
+    text = _text_config(tokenizer, size) | {"rope_parameters": _rope(size)}
+    vision = _vision_config(size) | {
         "patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1], "tokens_per_second": 2,
     }  # fmt: skip
     config = Qwen2_5_VLConfig(

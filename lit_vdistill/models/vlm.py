@@ -9,6 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 from lit_vdistill.models.forward import SharedPrefix
 from lit_vdistill.models.head import OneCallHead
+from lit_vdistill.models.sharding import is_zero3_sharded
 from lit_vdistill.models.shared_prefix import AttentionKernel, enable_plans
 from lit_vdistill.models.tiny import build_tiny_model, build_tiny_processor
 from lit_vdistill.models.vision import speed_up_vision
@@ -52,6 +53,37 @@ def load_processor(path: str) -> ProcessorMixin:
     return AutoProcessor.from_pretrained(path)
 
 
+def check_same_tokens(one: str, other: str) -> None:
+    """Refuse two networks that do not read the same prompts alike.
+
+    Args:
+        one: Path of a network.
+        other: Path of another that is to score the same token ids behind the same pixels.
+
+    Raises:
+        ValueError: When a token has another id, or frames are cut into other patches.
+    """
+    ours, theirs = load_processor(one), load_processor(other)
+    ids, others = ours.tokenizer.get_vocab(), theirs.tokenizer.get_vocab()
+    differing = [
+        token for token in sorted(ids.keys() | others.keys()) if ids.get(token) != others.get(token)
+    ]
+    if differing:
+        token = differing[0]
+        raise ValueError(
+            f"'{one}' and '{other}' have different tokenizers: {len(differing)} tokens differ, e.g."
+            f" {token!r} is {ids.get(token)} and {others.get(token)}; distributions over unequal "
+            "ids cannot be compared, take a teacher of the student's family"
+        )
+    for name in ("patch_size", "merge_size", "temporal_patch_size", "image_mean", "image_std"):
+        mine, its = (getattr(p.video_processor, name, None) for p in (ours, theirs))
+        if mine != its:
+            raise ValueError(
+                f"'{one}' and '{other}' cut or scale frames differently ({name} {mine} and {its}); "
+                "take a teacher of the student's family"
+            )
+
+
 def load_model(config: VLMConfig) -> PreTrainedModel:
     """The network itself, in training mode, its vision tower frozen if so configured.
 
@@ -73,6 +105,10 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
             attn_implementation=_stock_kernel(config.attn_implementation),
             use_safetensors=True,
         )
+    if is_zero3_sharded(model):
+        # Transformers keeps all renamings that there are for older checkpoints, used or not, and
+        # would undo them on export: names that no checkpoint of these families has.
+        vars(model).pop("_weight_conversions", None)
     if model.config.model_type not in _FAMILIES:
         raise ValueError(
             f"model path '{config.path}' holds a '{model.config.model_type}', expected one of "

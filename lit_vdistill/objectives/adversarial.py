@@ -12,7 +12,7 @@ RewardTransform = Literal["sigmoid_centered", "sigmoid", "raw"]
 
 
 def pair_weights(
-    qualities: Float[Tensor, " pairs"], mode: PairWeight = "none"
+    qualities: Float[Tensor, " pairs"], mean_quality: float, mode: PairWeight = "none"
 ) -> Float[Tensor, " pairs"]:
     """The weight of each student-teacher pair in Eq. 7, q_m(i) or 1.
 
@@ -22,27 +22,26 @@ def pair_weights(
 
     Args:
         qualities: q of the matched teacher response.
+        mean_quality: Mean of q over all pairs of the optimizer step.
         mode: `none`: the sentence. `q`: the equation. `q_norm`: q over its mean, so that the
             discriminator's learning rate does not shrink with the teacher's quality.
     """
     if mode == "none":
         return torch.ones_like(qualities)
-    if mode == "q" or qualities.numel() == 0:
-        return qualities
-    return qualities / qualities.mean().clamp(min=1e-8)
+    return qualities if mode == "q" else qualities / max(mean_quality, 1e-8)
 
 
-def pairwise_loss(
+def pairwise_total(
     teacher_scores: Float[Tensor, " pairs"],
     student_scores: Float[Tensor, " pairs"],
     weights: Float[Tensor, " pairs"],
 ) -> Float[Tensor, ""]:
-    """Weighted Bradley-Terry loss of matched pairs (R-MSD Eq. 7): mean of -w log σ(D(T) - D(S)).
+    """Weighted Bradley-Terry loss of matched pairs, summed: -w log σ(D(T) - D(S)) (R-MSD Eq. 7).
 
+    The equation's mean is over all pairs of an optimizer step, so who knows their number divides.
     No pairs give 0, still attached to the scores, so that every parameter gets a gradient.
     """
-    losses = -functional.logsigmoid(teacher_scores - student_scores) * weights
-    return losses.sum() / max(losses.numel(), 1)
+    return (-functional.logsigmoid(teacher_scores - student_scores) * weights).sum()
 
 
 def discriminator_reward(
@@ -68,15 +67,3 @@ def discriminator_reward(
     if transform == "sigmoid":
         return torch.sigmoid(scores)
     return torch.sigmoid(scores - pool_scores.detach()[:, None])
-
-
-def pearson(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Correlation coefficient; 0 when one side does not vary or fewer than two values are given.
-
-    A discriminator whose score follows length or nothing but format has learnt style, not content.
-    """
-    if x.numel() < 2:
-        return x.new_zeros(())
-    x, y = x.float() - x.float().mean(), y.float() - y.float().mean()
-    scale = x.norm() * y.norm()
-    return (x @ y) / scale if scale > 1e-12 else x.new_zeros(())

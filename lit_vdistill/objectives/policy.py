@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 Reduction = Literal["sequence_mean", "token_mean"]
+COUNTED = {"sequence_mean": "sequences", "token_mean": "tokens"}
+"""What an average of each kind divides by."""
 
 
 def clipped_surrogate(
@@ -30,30 +32,35 @@ def clipped_surrogate(
         clip_high: The ratio counts up to `1 + clip_high`.
 
     Returns:
-        Loss a token, to be averaged by `masked_average`.
+        Loss a token, to be summed by `masked_total`.
     """
     ratio = torch.exp(policy_logprobs - old_logprobs.detach())
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     return -torch.minimum(ratio * advantages, clipped * advantages)
 
 
-def masked_average(
+def masked_total(
     values: Float[Tensor, "batch seq"],
     loss_mask: Bool[Tensor, "batch seq"],
     reduction: Reduction = "sequence_mean",
+    weights: Float[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Average over trained positions.
+    """The numerator of an average over trained positions.
+
+    An optimizer step may see its sequences in pieces and on several processes: totals are added,
+    and divided once by what `COUNTED` names, counted over all of them.
 
     Args:
         values: One a token; what stands at untrained positions does not matter, NaN included.
         loss_mask: True = trained.
-        reduction: `sequence_mean`: mean over each sequence's tokens, then over sequences (GRPO,
-            VISD Eq. 9). `token_mean`: mean over all tokens of the batch (DAPO).
+        reduction: `sequence_mean`: each sequence's mean over its tokens; the average is over
+            sequences (GRPO, VISD Eq. 9). `token_mean`: all tokens alike (DAPO).
+        weights: Factor on each sequence; None = 1.
 
     Returns:
-        The average; 0 when nothing is trained. A sequence without a trained token counts as 0.
+        The total. A sequence without a trained token adds 0.
     """
-    kept = values.masked_fill(~loss_mask, 0.0)
-    if reduction == "token_mean":
-        return kept.sum() / loss_mask.sum().clamp(min=1)
-    return (kept.sum(dim=1) / loss_mask.sum(dim=1).clamp(min=1)).mean()
+    kept = values.masked_fill(~loss_mask, 0.0).sum(dim=1)
+    if reduction == "sequence_mean":
+        kept = kept / loss_mask.sum(dim=1).clamp(min=1)
+    return (kept if weights is None else kept * weights).sum()

@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from lit_vdistill.types import Box, Span
+from lit_vdistill.types import Box, Rollout, Span
 
 _END_MARKERS = re.compile(r"<\|im_end\|>|<\|endoftext\|>|</s>")
 _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
@@ -36,6 +36,8 @@ class ParsedResponse:
     """Inside of the last complete answer block, stripped; "" when there is none."""
     problem: str | None
     """Why the envelope is invalid, a short cause to be counted; None when it is valid."""
+    rollout: Rollout | None = None
+    """The tokens that it was sampled as, with text and truncation; None for a teacher's text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Correctness of a closed-ended answer: R_content of a rollout, q_k of a teacher response."""
 
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from torchmetrics.functional.text import word_error_rate
 
@@ -17,16 +17,17 @@ _T = TypeVar("_T")
 class Content(Reward):
     """R_content of R-MSD Eq. 6: `answer_quality` for closed-ended tasks, 0 for open-ended ones."""
 
-    name: ClassVar[str] = "content"
+    name = "content"
 
-    def __init__(self, weight: float = 1.0, epsilon: float = 0.01) -> None:
+    def __init__(self, weight: float = 1.0, epsilon: float = 0.01, name: str | None = None) -> None:
         """Remember weight and tolerance.
 
         Args:
             weight: Factor in the composite reward (δ of Eq. 6).
             epsilon: Relative tolerance of numerical answers.
+            name: A name of its own.
         """
-        super().__init__(weight)
+        super().__init__(weight, name)
         self.epsilon = epsilon
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:

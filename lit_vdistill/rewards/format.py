@@ -1,7 +1,5 @@
 """Format rewards: is the envelope valid, and is the answer written as its task demands."""
 
-from typing import ClassVar
-
 from lit_vdistill.responses import grammar
 from lit_vdistill.responses.grammar import ParsedResponse
 from lit_vdistill.rewards.reward import Reward
@@ -15,7 +13,7 @@ class OuterFormat(Reward):
     policy that is paid for tags alone learns to repeat them.
     """
 
-    name: ClassVar[str] = "outer"
+    name = "outer"
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score a response; the sample does not matter."""
@@ -25,7 +23,7 @@ class OuterFormat(Reward):
 class TaskFormat(Reward):
     """1 when the answer has the syntax of its task, else 0 (R_task, R-MSD Eq. 6)."""
 
-    name: ClassVar[str] = "task"
+    name = "task"
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score the answer's syntax, right or wrong."""

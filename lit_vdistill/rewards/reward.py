@@ -2,25 +2,28 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from dataclasses import replace
 
 from lit_vdistill.responses.grammar import ParsedResponse, parse_response
-from lit_vdistill.types import VideoSample
+from lit_vdistill.types import Rollout, VideoSample
 
 
 class Reward(ABC):
     """A pure score in [0, 1] of one parsed response, with its weight in the composite."""
 
-    name: ClassVar[str]
+    name: str
     """Key in the reward breakdown and in the logs (`reward/<name>`)."""
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init__(self, weight: float = 1.0, name: str | None = None) -> None:
         """Remember the weight.
 
         Args:
             weight: Factor in the composite reward (R-MSD Eq. 6).
+            name: A name of its own, where two rewards of one class stand in a list.
         """
         self.weight = weight
+        if name is not None:
+            self.name = name
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Whether the sample has what this reward compares with; where not, it scores 0."""
@@ -31,10 +34,21 @@ class Reward(ABC):
         """Score a response against the truth of its sample."""
 
 
-def reward_breakdown(rewards: Sequence[Reward], text: str, sample: VideoSample) -> dict[str, float]:
-    """Every reward of one response, unweighted, by name."""
-    response = parse_response(text)
-    return {reward.name: reward(response, sample) for reward in rewards}
+def reward_breakdown(
+    rewards: Sequence[Reward], response: Rollout | str, sample: VideoSample
+) -> dict[str, float]:
+    """Every reward of one response, unweighted, by name.
+
+    Args:
+        rewards: Of different names.
+        response: A rollout, or the text of a response that was not sampled here.
+        sample: Its truth.
+    """
+    if isinstance(response, Rollout):
+        parsed = replace(parse_response(response.text), rollout=response)
+    else:
+        parsed = parse_response(response)
+    return {reward.name: reward(parsed, sample) for reward in rewards}
 
 
 def composite_reward(rewards: Sequence[Reward], breakdown: Mapping[str, float]) -> float:

@@ -17,7 +17,7 @@ Paper and code bases disagree about `think_space`; `ThinkSpace` names the choice
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -40,7 +40,7 @@ class Answer(Reward):
     Temporal multiple choice is judged by its letter alone; its span is `AnswerTime`.
     """
 
-    name: ClassVar[str] = "answer"
+    name = "answer"
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Every task but pure grounding."""
@@ -58,7 +58,7 @@ class Answer(Reward):
 class AnswerTime(Reward):
     """Temporal IoU of the answered span."""
 
-    name: ClassVar[str] = "answer_time"
+    name = "answer_time"
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Tasks whose answer is a span."""
@@ -75,7 +75,7 @@ class AnswerTime(Reward):
 class AnswerBox(Reward):
     """IoU of the answered box; the object's name does not matter."""
 
-    name: ClassVar[str] = "answer_box"
+    name = "answer_box"
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Tasks whose answer is a box."""
@@ -95,7 +95,7 @@ class ThinkSegment(Reward):
     One number that cannot be read voids all, as in the code bases.
     """
 
-    name: ClassVar[str] = "think_segment"
+    name = "think_segment"
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Tasks with an annotated segment."""
@@ -117,16 +117,17 @@ class ThinkPoint(Reward):
     number that cannot be read voids all, as in the code bases.
     """
 
-    name: ClassVar[str] = "think_point"
+    name = "think_point"
 
-    def __init__(self, weight: float = 1.0, sigma_s: float = 4.0) -> None:
+    def __init__(self, weight: float = 1.0, sigma_s: float = 4.0, name: str | None = None) -> None:
         """Remember weight and width.
 
         Args:
             weight: α of Eq. 10.
             sigma_s: σ of Eq. 12 in seconds.
+            name: A name of its own.
         """
-        super().__init__(weight)
+        super().__init__(weight, name)
         self.sigma_s = sigma_s
 
     def applies_to(self, sample: VideoSample) -> bool:
@@ -179,10 +180,14 @@ class ThinkSpace(Reward):
     is its released run: objects of a similar name, their mean, unmatched mentions free.
     """
 
-    name: ClassVar[str] = "think_space"
+    name = "think_space"
 
     def __init__(
-        self, weight: float = 1.0, preset: Preset = "visd", tolerance_s: float = 1.0
+        self,
+        weight: float = 1.0,
+        preset: Preset = "visd",
+        tolerance_s: float = 1.0,
+        name: str | None = None,
     ) -> None:
         """Remember weight and reading.
 
@@ -190,8 +195,9 @@ class ThinkSpace(Reward):
             weight: α of Eq. 10.
             preset: Which reading of Eq. 13.
             tolerance_s: τ in seconds; both code bases have 1, the Open-o3-Video paper 3.
+            name: A name of its own.
         """
-        super().__init__(weight)
+        super().__init__(weight, name)
         self.rule, self.tolerance_s = _SPACE_RULES[preset], tolerance_s
 
     def applies_to(self, sample: VideoSample) -> bool:
@@ -257,7 +263,7 @@ class GroundedFormat(Reward):
     code bases a repeated block scores 0: a policy that is paid for tags learns to repeat them.
     """
 
-    name: ClassVar[str] = "format"
+    name = "format"
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score the form, right or wrong."""

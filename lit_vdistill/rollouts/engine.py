@@ -78,18 +78,36 @@ def rollout_turns(
     Raises:
         ValueError: For a prompt whose group alone is beyond `sampling.max_tokens`.
     """
+    for prompt in prompts:
+        check_rollouts(len(prompt.input_ids), num_rollouts, sampling, prompt.sample_id)
     longest = num_rollouts * sampling.max_completion_tokens
     costs = [len(prompt.input_ids) + longest for prompt in prompts]
-    for prompt, cost in zip(prompts, costs, strict=True):
-        if cost > sampling.max_tokens:
-            raise ValueError(
-                f"sample {prompt.sample_id}: a prompt of {len(prompt.input_ids)} tokens and "
-                f"{num_rollouts} rollouts of up to {sampling.max_completion_tokens} are {cost} "
-                f"tokens, but sampling.max_tokens is {sampling.max_tokens}; raise it to {cost}, or "
-                "draw fewer (group_size, num_samples) or shorter (sampling.max_completion_tokens) "
-                "rollouts"
-            )
     return token_turns(costs, sampling.max_tokens)
+
+
+def check_rollouts(
+    prompt_tokens: int, num_rollouts: int, sampling: SamplingConfig, sample_id: str | None = None
+) -> None:
+    """Refuse a group that is beyond the bound alone.
+
+    Args:
+        prompt_tokens: Of its prompt.
+        num_rollouts: Of the group.
+        sampling: With the bound.
+        sample_id: Whose it is; None = the longest prompt that there can be.
+
+    Raises:
+        ValueError: Names what would fit.
+    """
+    cost = prompt_tokens + num_rollouts * sampling.max_completion_tokens
+    if cost > sampling.max_tokens:
+        whose = "" if sample_id is None else f"sample {sample_id}: "
+        raise ValueError(
+            f"{whose}a prompt of {prompt_tokens} tokens and {num_rollouts} rollouts of up to "
+            f"{sampling.max_completion_tokens} are {cost} tokens, but sampling.max_tokens is "
+            f"{sampling.max_tokens}; raise it to {cost}, or draw fewer (group_size, num_samples) "
+            "or shorter (sampling.max_completion_tokens) rollouts"
+        )
 
 
 def rollout_uniforms(

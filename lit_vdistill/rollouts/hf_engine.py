@@ -6,7 +6,7 @@ The vision tower and the prompt run once a prompt; all of its rollouts decode be
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +17,13 @@ from transformers import PreTrainedModel, ProcessorMixin
 from lit_vdistill.models import meter
 from lit_vdistill.models.forward import encode_vision, rope_positions, vision_inputs
 from lit_vdistill.models.prompt import EncodedPrompt
-from lit_vdistill.models.sharding import gathered, is_sharded, largest_anywhere, room_for_whole
+from lit_vdistill.models.sharding import (
+    even_turns,
+    gathered,
+    is_sharded,
+    largest_anywhere,
+    room_for_whole,
+)
 from lit_vdistill.models.shared_prefix import AttentionPlan, kernel_of
 from lit_vdistill.objectives.precision import widened
 from lit_vdistill.rollouts.decoder import TokenDecoder, is_decodable
@@ -102,9 +108,10 @@ class HFRolloutEngine:
         turns = rollout_turns(prompts, num_rollouts, sampling)
         groups: list[tuple[Rollout, ...]] = []
         in_step = is_sharded(self.model) and not self._is_whole_in_memory()
-        repeated = largest_anywhere(len(turns), self.model.device) - len(turns) if in_step else 0
-        with gathered(self.model, is_whole=not in_step), _inference(self.model):
-            for turn in turns + turns[-1:] * repeated:
+        if in_step:
+            turns = even_turns(turns, self.model.device)
+        with nullcontext() if in_step else gathered(self.model), _inference(self.model):
+            for turn in turns:
                 part = [prompt.to(self.model.device) for prompt in prompts[turn]]
                 groups += self._generate_turn(part, num_rollouts, sampling, seed, in_step)
         return groups[: len(prompts)]
@@ -112,8 +119,8 @@ class HFRolloutEngine:
     def _is_whole_in_memory(self) -> bool:
         """Whether sharded weights are gathered once for all tokens; else each token gathers them.
 
-        Then all processes go in step: equally many turns, runs of the vision tower and tokens,
-        whatever their prompts; what one does for the others alone is dropped.
+        Then all processes go in step: equally many turns and tokens, whatever their prompts; what
+        one does for the others alone is dropped.
         """
         room = room_for_whole(self.model)
         if room.is_enough is not self._has_gathered:

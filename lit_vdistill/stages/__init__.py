@@ -1,8 +1,16 @@
 """The training stages, one `LightningModule` each."""
 
 from lit_vdistill.stages.on_policy import OnPolicyModule
+from lit_vdistill.stages.opd import OPDModule
 from lit_vdistill.stages.rmsd import RMSDModule
 from lit_vdistill.stages.sft import PrivilegedSFTModule, SFTModule
 from lit_vdistill.stages.visd import VISDModule
 
-__all__ = ["OnPolicyModule", "PrivilegedSFTModule", "RMSDModule", "SFTModule", "VISDModule"]
+__all__ = [
+    "OPDModule",
+    "OnPolicyModule",
+    "PrivilegedSFTModule",
+    "RMSDModule",
+    "SFTModule",
+    "VISDModule",
+]

@@ -1,39 +1,40 @@
 """Sample, reward, advantage, loss: the algorithm-blind loop of every reinforcement stage."""
 
-import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from lit_vdistill import processes
 from lit_vdistill.data.dataset import PromptBatch
-from lit_vdistill.models.forward import (
-    completion_states,
-    encode_vision,
-    pad_token_id,
-)
-from lit_vdistill.models.layout import Row
+from lit_vdistill.data.window import WindowTurn
+from lit_vdistill.models.forward import completion_states, encode_vision, pad_token_id
 from lit_vdistill.models.logprobs import (
-    HeadRequest,
+    check_gap,
     completion_logprobs,
     head_scores,
-    verify_shared_prefix,
 )
-from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.sharding import is_zero3_sharded
 from lit_vdistill.models.vlm import VLMConfig, load_model
-from lit_vdistill.objectives.advantages import AdvantageMethod, group_advantages, has_signal
+from lit_vdistill.objectives.advantages import AdvantageMethod, group_advantages
 from lit_vdistill.objectives.kl import KLEstimator, kl_estimate
-from lit_vdistill.objectives.policy import Reduction, clipped_surrogate, masked_average
+from lit_vdistill.objectives.policy import COUNTED, Reduction, clipped_surrogate, masked_total
 from lit_vdistill.rewards import Reward, composite_reward, reward_breakdown
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.stages.step import GroupScores, PendingCredit, SampledStep, StepRecord
+from lit_vdistill.stages.averages import StepMetrics
+from lit_vdistill.stages.method import Kept, TokenMethod
+from lit_vdistill.stages.piece_metrics import describe_rewards, describe_tokens
+from lit_vdistill.stages.pieces import cut
+from lit_vdistill.stages.resampling import replace_without_signal
+from lit_vdistill.stages.step import Experience, GroupScores, PieceOutcome, StepRecord, Window
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
+from lit_vdistill.stages.window_state import load_window, save_window, saved_window
 from lit_vdistill.types import RolloutGroup
 
 
@@ -46,7 +47,7 @@ class PolicyLossConfig:
     advantage: AdvantageMethod = "grpo"
     """Baseline and scale of a group's rewards: grpo, dr_grpo, rloo or reinforce."""
     clip_low: float = 0.2
-    """Lower clip of the probability ratio; inert with one update a batch."""
+    """Lower clip of the probability ratio; inert with one update a window."""
     clip_high: float = 0.2
     """Upper clip of the probability ratio."""
     reduction: Reduction = "sequence_mean"
@@ -55,19 +56,34 @@ class PolicyLossConfig:
     """Weight of the KL to the starting policy, γ of R-MSD Eq. 8; 0 keeps no reference."""
     kl_estimator: KLEstimator = "k3"
     """Estimator of that KL: k1, k2 or k3."""
+    updates_per_rollout: int = 1
+    """Optimizer steps on one window of rollouts; beyond 1 the sampler's log-probabilities are the
+    old ones and clipping acts."""
+    resample_no_signal: int = 0
+    """Replace groups whose rule rewards are all equal by groups of further prompts, at most this
+    many windows of them a step (DAPO, arXiv:2503.14476); what is still without signal weighs 0."""
 
 
 class OnPolicyModule(VLMStage):
     """Policy gradient on fresh rollouts; as it stands, GRPO on rule rewards.
 
-    0. Look at every video, once for rollouts and policy (`look`).
-    1. Sample N rollouts of every prompt from the current policy (`sample`).
-    2. Score them by rules, and by whatever a stage adds (`score_groups`).
-    3. Compare each with its siblings (`group_advantages`).
-    4. Give each token its share (`start_credit`).
-    5. Score the same token ids under policy and reference (`policy_loss`).
-    6. Descend the clipped surrogate plus γ KL, plus a stage's auxiliary loss (`training_step`).
+    1. Sample N rollouts of every prompt of a window from the current policy, and score them by
+       rules (`sample`); replace what teaches nothing, where asked to (`replace_without_signal`).
+    2. Cut the window into pieces of whole groups, and count what averages divide by
+       (`begin_step`). For each piece, in the window's first update:
+    3. add what a stage rewards beside the rules (`score_groups`),
+    4. compare each rollout with its siblings (`group_advantages`),
+    5. ask the stage's method about tokens (`start_method`). In every update:
+    6. look at its videos, score its token ids under policy and reference (`policy_loss`), and
+       descend the clipped surrogate on each token's advantage times the method's factor, plus the
+       method's own loss a token, plus γ KL, plus the stage's auxiliary loss (`piece_loss`).
     """
+
+    shown: ClassVar[tuple[str, ...]] = ("reward/total", "train/loss")
+    has_other_tower: ClassVar[bool] = False
+    """Whether a network reads the prompts whose tower is not a copy of the policy's."""
+    is_strictly_on_policy: ClassVar[bool] = False
+    """Whether the stage's method forbids a second update of a window."""
 
     def __init__(
         self,
@@ -90,18 +106,22 @@ class OnPolicyModule(VLMStage):
             optim: AdamW and its schedule.
         """
         super().__init__(policy, rewards, sampling=sampling, validation=validation, optim=optim)
+        if loss.updates_per_rollout > 1 and self.is_strictly_on_policy:
+            raise ValueError(f"{type(self).__name__} needs loss.updates_per_rollout 1")
         self.loss_config = loss
         self.ref: PreTrainedModel | None = None
-        self._is_verified = False
-        self._logged: set[str] = set()
+        self.window: Window | None = None
+        """What the present step learns from."""
+        self.outcomes: list[PieceOutcome] = []
+        """Of its pieces, as they are taken."""
         self.last_step: StepRecord | None = None
         """The step just taken, for callbacks that show it."""
+        self._resumed: dict[str, Any] | None = None
 
-    def configure_model(self) -> None:
+    def load_networks(self) -> None:
         """Load the policy, and keep its starting weights as reference where KL needs them."""
-        super().configure_model()
-        assert self.policy is not None
-        if self.ref is None and self.loss_config.kl_coef:
+        super().load_networks()
+        if self.loss_config.kl_coef:
             self.ref = self.copy_of_start().requires_grad_(False).eval()
 
     def copy_of_start(self) -> PreTrainedModel:
@@ -114,192 +134,205 @@ class OnPolicyModule(VLMStage):
             return load_model(self.policy_config)
         return deepcopy(self.policy)
 
-    def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
-        """One pass through the seven lines above."""
-        started = time.perf_counter()
-        prompts = self.look(batch)
-        if self.policy_config.freeze_vision:
-            batch = batch.with_prompts(prompts)  # one tower in all networks
-        sampled = self.sample(batch, prompts)
-        verified = self._verify_once(sampled, prompts)
-        generated = time.perf_counter()
-        scores = self.score_groups(sampled)
-        advantages = group_advantages(scores.rewards, self.loss_config.advantage)
-        scored = time.perf_counter()
-        if self.is_policy_at_rest:
-            loss, metrics = self.touch_policy(sampled), {}
-        else:
-            loss, metrics = self.policy_loss(sampled, prompts, advantages)
-        if scores.auxiliary_loss is not None:
-            loss = loss + scores.auxiliary_loss
-        times = {"time/generate_s": generated - started, "time/score_s": scored - generated}
-        metrics |= {**verified, **times, "train/loss": loss.item()}
-        self._log_step(sampled, scores, advantages, metrics)
-        self.last_step = StepRecord(self.global_step, sampled, scores, advantages)
-        return self.scale_for_accumulation(loss)
+    @property
+    def updates_per_window(self) -> int:
+        """Optimizer steps on the rollouts of one window."""
+        return self.loss_config.updates_per_rollout
 
-    def look(self, batch: PromptBatch) -> tuple[EncodedPrompt, ...]:
-        """The prompts with the features of the policy's tower, with their graph if it is trained.
+    @property
+    def most_rollouts(self) -> int:
+        """A group's, or validation's."""
+        return max(self.loss_config.group_size, super().most_rollouts)
 
-        A policy at rest needs none.
-        """
-        assert self.policy is not None
-        needs_graph = torch.is_grad_enabled() and not self.is_policy_at_rest
-        with torch.set_grad_enabled(needs_graph):
-            return encode_vision(self.policy.model, batch.prompts)
+    def piece_cost(self, prompt_tokens: int) -> int:
+        """A prompt with all of its rollouts at their longest."""
+        longest = self.sampling.max_completion_tokens
+        return prompt_tokens + self.loss_config.group_size * longest
 
-    def sample(self, batch: PromptBatch, prompts: Sequence[EncodedPrompt]) -> SampledStep:
+    def begin_step(self, turn: WindowTurn) -> None:
+        """Sample the window before its first update; later ones learn from the same record."""
+        if turn.update == 0:
+            self.window, self.outcomes = None, []  # what it holds makes room for the next
+            with self.stopwatch.measure("generate"):
+                self.window = self.sample_window(turn)
+        elif self.window is None:
+            assert self._resumed is not None, "a window's later update needs its record"
+            batch = self.looked(turn.window)
+            self.window, self.outcomes = load_window(self, batch, self._resumed)
+        assert self.window is not None
+        experience = self.window.experience
+        tokens = sum(len(r.completion_ids) for r in experience.rollouts)
+        tokens += sum(len(prompt.input_ids) for prompt in experience.batch.prompts)
+        self.metrics.add_sum("step/tokens", float(tokens))
+
+    def sample_window(self, turn: WindowTurn) -> Window:
+        """The frozen record of a window: rollouts, rule rewards, pieces, counts."""
+        experience = self.sample(self.looked(turn.window))
+        if self.loss_config.resample_no_signal:
+            experience = replace_without_signal(self, experience, turn)
+            turn.window = PromptBatch(experience.batch.items, turn.window.bad)
+        costs = [self.piece_cost(len(prompt.input_ids)) for prompt in experience.batch.prompts]
+        pieces = cut(costs, turn.num_pieces, self.max_tokens)
+        counts = processes.sum_over(self.counts(experience))
+        return Window(experience, pieces, counts, self.is_policy_at_rest)
+
+    def sample(self, batch: PromptBatch) -> Experience:
         """N rollouts a prompt and their rule rewards.
 
         What is drawn depends on seed, step, sample and index alone: a resumed run draws it too.
-
-        Args:
-            batch: The step's items.
-            prompts: Their prompts as the policy has looked at them.
         """
         drawn = self.engine.generate(
-            prompts, self.loss_config.group_size, self.sampling, seed=self.step_seed()
+            batch.prompts, self.loss_config.group_size, self.sampling, seed=self.step_seed()
         )
         groups = tuple(
             RolloutGroup(item.sample, rollouts)
             for item, rollouts in zip(batch.items, drawn, strict=True)
         )
         breakdowns = tuple(
-            tuple(reward_breakdown(self.rewards, r.text, group.sample) for r in group.rollouts)
+            tuple(reward_breakdown(self.rewards, r, group.sample) for r in group.rollouts)
             for group in groups
         )
-        return SampledStep(batch, groups, breakdowns)
+        return Experience(batch, groups, breakdowns)
 
-    def _verify_once(
-        self, sampled: SampledStep, prompts: Sequence[EncodedPrompt]
-    ) -> dict[str, float]:
-        """Before anything is learnt: sharing the prompt must change nothing on real data."""
-        config = self.policy_config
-        if self._is_verified or "never" in (config.verify_shared_prefix, config.shared_prefix):
-            return {}
-        self._is_verified = True
+    def looked(self, batch: PromptBatch) -> PromptBatch:
+        """With a frozen tower, the one look of the step, for all that share it; else as it is."""
+        if not self.policy_config.freeze_vision:
+            return batch
+        seen = self.look(batch.prompts)
+        kept = seen if self.has_other_tower else [prompt.without_pixels() for prompt in seen]
+        return batch.with_prompts(kept)
+
+    def counts(self, experience: Experience) -> dict[str, float]:
+        """What the step's averages divide by, as far as it is here; a stage adds its own."""
+        return experience.counts()
+
+    def piece_loss(self, turn: WindowTurn) -> Tensor:
+        """Lines 3 to 6 for one piece."""
+        assert self.window is not None
+        part = self.window.part(turn.piece, self.device)
+        metrics, is_empty = self.metrics, not self.window.pieces[turn.piece]
+        if is_empty:
+            self.metrics = StepMetrics()  # what it says is about a group of another piece
+        if turn.update == 0:
+            with self.stopwatch.measure("score"):
+                self.outcomes.append(self.score(part))
+        outcome = self.outcomes[turn.piece]
+        if self.window.is_at_rest:
+            loss = self.touch_policy(part)
+        else:
+            loss = self.policy_loss(part, outcome)
+        if turn.update == 0 and outcome.scores.auxiliary_loss is not None:
+            loss = loss + outcome.scores.auxiliary_loss
+        elif turn.update:
+            loss = loss + self.touch_auxiliary(part)
+        self.metrics = metrics
+        return loss
+
+    def score(self, part: Experience) -> PieceOutcome:
+        """Rewards, advantages and the method's view of a piece, fixed from here on."""
+        self.verify_once(part.batch.prompts, part.rows)
+        scores = self.score_groups(part)
+        advantages = group_advantages(scores.rewards, self.loss_config.advantage)
+        describe_rewards(self.metrics, part, self.rewards, scores.rewards, advantages)
+        return PieceOutcome(scores, advantages, self.start_method(part, advantages.flatten(), None))
+
+    def policy_loss(self, part: Experience, outcome: PieceOutcome) -> Tensor:
+        """A piece's share of clipped surrogate, method and γ times KL (R-MSD Eq. 8)."""
         assert self.policy is not None
-        chosen = next((i for i, prompt in enumerate(prompts) if prompt.kind != "text"), 0)
-        rows = [Row(chosen, r.completion_ids) for r in sampled.groups[chosen].rollouts[:2]]
-        return {"verify/shared_prefix_gap": verify_shared_prefix(self.policy, prompts, rows)}
-
-    def step_seed(self) -> int:
-        """Seed of this optimizer step's draws."""
-        return self.seed * 1_000_003 + self.global_step
-
-    def rule_rewards(self, sampled: SampledStep) -> Float[Tensor, "batch group"]:
-        """Weighted sum of the rule rewards of each rollout (R-MSD Eq. 6 without its first term)."""
-        return torch.tensor(
-            [
-                [composite_reward(self.rewards, part) for part in group]
-                for group in sampled.breakdowns
-            ],
-            device=self.device,
+        assert self.window is not None
+        config, rows = self.loss_config, part.rows
+        prompts = encode_vision(self.policy.model, part.batch.prompts)
+        states = completion_states(self.policy.model, prompts, rows, pad_token_id(self.policy))
+        scores = head_scores(self.policy.lm_head, states, outcome.method.request(states))
+        terms = outcome.method.terms(scores, self.metrics)
+        drawn = [scores.logprobs.new_tensor(r.rollout_logprobs) for r in part.rollouts]
+        sampled = pad_sequence(drawn, batch_first=True)
+        # On policy the ratio is 1; which rounding the sampler had must not enter.
+        is_on_policy = self.updates_per_window == 1
+        advantages = outcome.advantages.flatten()[:, None].expand_as(scores.logprobs)
+        per_token = clipped_surrogate(
+            scores.logprobs,
+            scores.logprobs if is_on_policy else sampled,
+            advantages if terms.factors is None else advantages * terms.factors,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
         )
+        per_token = per_token if terms.losses is None else per_token + terms.losses
+        weights = part.row_weights(self.device)
+        # Nothing counts where no group of the step has a signal.
+        divisor = self.window.counts[COUNTED[config.reduction]] or 1.0
+        describe_tokens(self.metrics, scores, sampled, config.clip_low, config.clip_high)
+        if self.ref is not None:
+            with torch.no_grad():
+                ref = completion_logprobs(self.ref, part.batch.prompts, rows)
+            kl = kl_estimate(scores.logprobs, ref.logprobs, config.kl_estimator)
+            per_token = per_token + config.kl_coef * kl
+            total = masked_total(kl, scores.mask, config.reduction, weights)
+            self.metrics.add_sum("kl/ref", total / divisor)
+        return masked_total(per_token, scores.mask, config.reduction, weights) / divisor
 
-    def score_groups(self, sampled: SampledStep) -> GroupScores:
+    def start_method(
+        self, part: Experience, advantages: Float[Tensor, " rows"], kept: Kept
+    ) -> TokenMethod:
+        """Who decides what each token of a piece learns; a stage that knows better says so.
+
+        Args:
+            part: The piece.
+            advantages: One a rollout.
+            kept: The method's state in the window's earlier updates, in a resumed run.
+        """
+        return TokenMethod()
+
+    def score_groups(self, part: Experience) -> GroupScores:
         """Total rewards; a stage overrides this to add to the rules."""
-        return GroupScores(self.rule_rewards(sampled))
+        return GroupScores(self.rule_rewards(part))
 
-    def start_credit(
-        self, sampled: SampledStep, advantages: Float[Tensor, " rows"]
-    ) -> PendingCredit:
-        """Who divides a rollout's advantage among its tokens; a stage that knows better says so."""
-        return PendingCredit()
+    def rule_rewards(self, experience: Experience) -> Float[Tensor, "batch group"]:
+        """Weighted sum of the rule rewards of each rollout (R-MSD Eq. 6 without its first term)."""
+        rewards = [
+            [composite_reward(self.rewards, parts) for parts in group]
+            for group in experience.breakdowns
+        ]
+        # The default type may be bfloat16 here, which would round siblings' rewards together.
+        return torch.tensor(rewards, device=self.device, dtype=torch.float32)
 
     @property
     def is_policy_at_rest(self) -> bool:
-        """Whether the policy does not learn at present: its loss need not be known."""
+        """Whether the policy does not learn at present; asked once a window."""
         return False
 
-    def touch_policy(self, sampled: SampledStep) -> Float[Tensor, ""]:
+    def touch_policy(self, part: Experience) -> Float[Tensor, ""]:
         """0, with a gradient path to every parameter of the policy.
 
         A parameter without a gradient hangs some sharded strategies and re-applies its last one
         under others; one row is enough.
         """
         assert self.policy is not None
-        rows = [Row(0, sampled.groups[0].rollouts[0].completion_ids)]
-        return (
-            completion_logprobs(self.policy, sampled.batch.prompts[:1], rows).logprobs.sum() * 0.0
-        )
+        scores = completion_logprobs(self.policy, part.batch.prompts[:1], part.rows[:1])
+        return scores.logprobs.sum() * 0.0
 
-    def policy_loss(
-        self,
-        sampled: SampledStep,
-        prompts: Sequence[EncodedPrompt],
-        advantages: Float[Tensor, "batch group"],
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Clipped surrogate plus γ times KL to the reference (R-MSD Eq. 8).
+    def touch_auxiliary(self, part: Experience) -> Float[Tensor, ""] | float:
+        """The same for networks of an auxiliary loss, which learn in the first update only."""
+        return 0.0
 
-        Args:
-            sampled: The rollouts.
-            prompts: Their prompts as the policy has looked at them.
-            advantages: One a rollout.
-        """
+    def step_seed(self) -> int:
+        """Seed of this optimizer step's draws."""
+        return self.seed * 1_000_003 + self.global_step
+
+    def finish_step(self, values: dict[str, float]) -> None:
+        """Keep the record for observers, and stop where sampler and trainer disagree."""
+        assert self.window is not None
         assert self.policy is not None
-        config = self.loss_config
-        rows = [
-            Row(i, rollout.completion_ids)
-            for i, group in enumerate(sampled.groups)
-            for rollout in group.rollouts
-        ]
-        flat = advantages.flatten()
-        credit = self.start_credit(sampled, flat)
-        states = completion_states(self.policy.model, prompts, rows, pad_token_id(self.policy))
-        request = HeadRequest(chosen_ids=credit.chosen_ids(states))
-        scores = head_scores(self.policy.lm_head, states, request)
-        logprobs, mask = scores.logprobs, scores.mask
-        factors, metrics = credit.weigh(scores)
-        token_advantages = flat[:, None] * factors
-        per_token = clipped_surrogate(
-            logprobs,
-            logprobs.detach(),
-            token_advantages,
-            clip_low=config.clip_low,
-            clip_high=config.clip_high,
-        )
-        loss = masked_average(per_token, mask, config.reduction)
-        metrics["policy/entropy"] = masked_average(scores.entropies, mask, "token_mean").item()
-        recorded = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(r.rollout_logprobs, device=self.device) for r in sampled.rollouts],
-            batch_first=True,
-        )
-        gap = (logprobs.detach() - recorded).abs()
-        metrics["rollout/logprob_gap"] = masked_average(gap, mask, "token_mean").item()
-        if self.ref is not None:
-            with torch.no_grad():
-                ref = completion_logprobs(self.ref, sampled.batch.prompts, rows)
-            kl = kl_estimate(logprobs, ref.logprobs, config.kl_estimator)
-            kl_loss = masked_average(kl, mask, config.reduction)
-            loss = loss + config.kl_coef * kl_loss
-            metrics["kl/ref"] = kl_loss.item()
-        return loss, metrics
+        self.last_step = StepRecord.of(self.global_step, self.window, self.outcomes)
+        if self.update == 0 and "rollout/logprob_gap" in values:
+            check_gap(self.policy, values["rollout/logprob_gap"])
 
-    def _log_step(
-        self,
-        sampled: SampledStep,
-        scores: GroupScores,
-        advantages: Float[Tensor, "batch group"],
-        metrics: Mapping[str, float],
-    ) -> None:
-        rollouts = sampled.rollouts
-        parts = [part for group in sampled.breakdowns for part in group]
-        values = {
-            "reward/total": scores.rewards.mean().item(),
-            "reward/group_std": scores.rewards.std(dim=1).mean().item(),
-            "rollout/no_signal": 1.0 - has_signal(advantages).float().mean().item(),
-            "rollout/length": sum(len(r.completion_ids) for r in rollouts) / len(rollouts),
-            "rollout/truncated": sum(r.is_truncated for r in rollouts) / len(rollouts),
-            **{
-                f"reward/{r.name}": sum(p[r.name] for p in parts) / len(parts) for r in self.rewards
-            },
-            **scores.metrics,
-            **metrics,
-        }
-        # Lightning would log the last known value of what was not measured in this step.
-        self._logged |= values.keys()
-        values |= dict.fromkeys(self._logged - values.keys(), math.nan)
-        for name, value in sorted(values.items()):
-            shown = name in ("reward/total", "train/loss")
-            self.log(name, value, prog_bar=shown, batch_size=len(sampled.batch), sync_dist=True)
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the record of a window whose updates are not over."""
+        super().on_save_checkpoint(checkpoint)
+        save_window(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it over."""
+        super().on_load_checkpoint(checkpoint)
+        self._resumed = saved_window(checkpoint)

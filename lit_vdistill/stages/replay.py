@@ -1,6 +1,6 @@
 """Replay: what a privileged teacher thinks of the student's own tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +23,9 @@ from lit_vdistill.objectives.credit import (
     token_weights,
 )
 from lit_vdistill.responses.prompts import Conditioning, privileged_text
-from lit_vdistill.stages.step import PendingCredit, SampledStep
+from lit_vdistill.stages.averages import StepMetrics
+from lit_vdistill.stages.method import TokenMethod, TokenTerms
+from lit_vdistill.stages.step import Experience
 
 Support = Literal["top_k", "sampled_token"]
 
@@ -45,119 +47,157 @@ class CreditConfig:
     """What the teacher knows: `none`, the `answer`, with `evidence`, with `feedback` too."""
 
 
-class NoReplay(PendingCredit):
+class NoReplay(TokenMethod):
     """λ = 0: each token has all of its rollout's advantage, and nobody is asked."""
 
-    def weigh(self, scores: TokenScores) -> tuple[Float[Tensor, "rows seq"], dict[str, float]]:
-        """Ones."""
-        return super().weigh(scores)[0], {"credit/lambda": 0.0, "judge/rollouts": 0.0}
+    def terms(self, scores: TokenScores, metrics: StepMetrics) -> TokenTerms:
+        """Nothing."""
+        metrics.add("credit/lambda", 0.0, 1.0)
+        metrics.add_sum("judge/rollouts", 0.0)
+        return TokenTerms()
 
 
-class Replay(PendingCredit):
-    """The teacher's view of the rollouts of one step, and the credit that follows from it."""
+class Replay(TokenMethod):
+    """The teacher's view of the rollouts of one piece, and the credit that follows from it."""
 
     def __init__(
         self,
         teacher: PreTrainedModel,
         processor: ProcessorMixin,
         config: CreditConfig,
-        mix: float,
-        sampled: SampledStep,
+        mix: Callable[[], float],
+        part: Experience,
         advantages: Float[Tensor, " rows"],
         active: Sequence[int],
-        asked: "Future[list[str | None]]",
     ) -> None:
-        """Prepare; nothing runs before `chosen_ids`.
+        """Prepare; nothing runs before `request`.
 
         Args:
             teacher: The privileged network.
             processor: Its processor.
             config: How its view becomes credit.
-            mix: λ at present.
-            sampled: The rollouts of the step.
+            mix: Gives λ at present; it moves between the updates of a window, Δ does not.
+            part: The rollouts.
             advantages: One a rollout.
             active: Rollouts that are replayed, in rising order.
-            asked: Their feedback, once the judge has written it; empty when it was not asked.
         """
         self.teacher, self.processor, self.config, self.mix = teacher, processor, config, mix
-        self.sampled, self.advantages = sampled, advantages
-        self.active, self.asked = list(active), asked
+        self.part: Experience | None = part
+        """Let go once Δ is known: it is on the device, a window's method lives longer."""
+        self.advantages = advantages
+        self.active = list(active)
         self.is_active = torch.zeros_like(advantages, dtype=torch.bool)
         self.is_active[self.active] = True
-        self.told: TokenScores | None = None
-        self.is_counted: Bool[Tensor, "active seq support"] | None = None
-        self.metrics: dict[str, float] = {"judge/rollouts": float(len(self.active))}
+        self.asked: Future[list[str | None]] | None = None
+        """Feedback on the active rollouts, once the judge has written it; empty = not asked."""
+        self.is_viewed = False
+        """Whether `view` is to be filled; costs one more row of the teacher."""
+        self.view: TokenView | None = None
+        """The rollout that moves most, as the teacher saw it."""
+        self.log_ratio: Float[Tensor, "rows seq"] | None = None
+        """Δ of the window's first update."""
+        self._told: _Told | None = None
+        self._known: tuple[int, _Told] | None = None
+        self._feedback: list[str | None] = []
 
-    def chosen_ids(self, states: CompletionStates) -> Int[Tensor, "rows seq support"] | None:
+    def state(self) -> dict[str, Tensor]:
+        """Δ: judge and teacher are asked once a window."""
+        assert self.log_ratio is not None
+        return {"log_ratio": self.log_ratio}
+
+    def request(self, states: CompletionStates) -> HeadRequest:
         """Replay, and name the ids whose log-probabilities the student must give."""
-        feedback = self._feedback()
+        if self.log_ratio is not None:
+            return HeadRequest()
+        assert self.asked is not None
+        self._feedback = self.asked.result() or [None] * len(self.active)
         if not self.active:
-            return None
-        prompts, rows = replay_rows(
-            self.processor, self.sampled, self.active, feedback, self.config.conditioning
-        )
-        width = max(len(row.completion_ids) for row in rows)
-        realized = states.ids[self.is_active, :width]
-        is_local = self.config.support == "top_k"
-        with torch.no_grad():
-            request = HeadRequest(self.config.top_k, realized[..., None]) if is_local else None
-            self.told = completion_logprobs(self.teacher, prompts, rows, request)
-        if self.told.top_ids is None:
-            return None
-        ids, self.is_counted = local_support(self.told.top_ids, realized)
-        chosen = states.ids.new_zeros(*states.ids.shape, ids.shape[-1])
-        chosen[self.is_active, :width] = ids
-        return chosen
+            return HeadRequest()
+        self._told = self._ask(states, self.active, self._feedback, self.config.conditioning)
+        if self.is_viewed:
+            most = max(self.active, key=lambda row: abs(self.advantages[row].item()))
+            support = self._told.row(self.active.index(most))
+            self._known = most, self._ask(states, [most], [None], "answer", support)
+        if self._told.ids is None:
+            return HeadRequest()
+        _, width, size = self._told.ids.shape
+        chosen = states.ids.new_zeros(*states.ids.shape, size)
+        chosen[self.is_active, :width] = self._told.ids
+        return HeadRequest(chosen_ids=chosen)
 
-    def weigh(self, scores: TokenScores) -> tuple[Float[Tensor, "rows seq"], dict[str, float]]:
+    def terms(self, scores: TokenScores, metrics: StepMetrics) -> TokenTerms:
         """Credit of every token, and what it looks like."""
+        if self.log_ratio is None:
+            self.log_ratio = self._log_ratio(scores)
+            judged = self.asked.result() if self.asked is not None else []
+            failures = sum(text is None for text in judged)
+            metrics.add_sum("judge/rollouts", float(len(self.active)))
+            metrics.add("judge/failures", float(failures), float(len(judged)))
+        weights = token_weights(self.log_ratio, self.advantages, self.config.clip)
+        if self._known is not None:
+            self.view = self._view(*self._known, scores, weights)
+        self._told = self._known = self.part = None  # on the device, and not needed again
+        mix = self.mix()
+        metrics.add("credit/lambda", mix, 1.0)
+        for name, side in (("better", self.advantages > 0), ("worse", self.advantages < 0)):
+            metrics.add_mean(f"credit/weight_{name}", weights[scores.mask & side[:, None]])
+        moved = scores.mask & self.advantages.ne(0)[:, None]
+        metrics.add_mean("credit/abs_log_ratio", self.log_ratio[moved].abs())
+        return TokenTerms(factors=mixed_credit(weights, mix).masked_fill(~scores.mask, 1.0))
+
+    def _ask(
+        self,
+        states: CompletionStates,
+        chosen: Sequence[int],
+        feedback: Sequence[str | None],
+        conditioning: Conditioning,
+        support: "_Told | None" = None,
+    ) -> "_Told":
+        """The teacher's view of some rollouts, on its own top K or on a given support."""
+        assert self.part is not None
+        prompts, rows = replay_rows(self.processor, self.part, chosen, feedback, conditioning)
+        realized = states.ids[list(chosen), : max(len(row.completion_ids) for row in rows)]
+        is_local = self.config.support == "top_k"
+        ids = realized[..., None] if support is None or support.ids is None else support.ids
+        top_k = self.config.top_k if support is None else 0
+        request = HeadRequest(top_k=top_k, chosen_ids=ids) if is_local else HeadRequest()
+        with torch.no_grad():
+            scores = completion_logprobs(self.teacher, prompts, rows, request)
+        if not is_local:
+            return _Told(scores.logprobs, scores.mask)
+        assert scores.chosen_logprobs is not None
+        if support is not None:
+            return _Told(scores.chosen_logprobs, scores.mask, support.ids, support.is_counted)
+        assert scores.top_ids is not None
+        assert scores.top_logprobs is not None
+        logprobs = torch.cat([scores.chosen_logprobs, scores.top_logprobs], dim=-1)
+        return _Told(logprobs, scores.mask, *local_support(scores.top_ids, realized))
+
+    def _log_ratio(self, scores: TokenScores) -> Float[Tensor, "rows seq"]:
+        """Δ of every token; 0 where nobody was asked."""
         log_ratio = torch.zeros_like(scores.logprobs)
-        if self.told is not None:
-            log_ratio[self.is_active, : self.told.mask.shape[1]] = self._log_ratio(scores)
-        weights = token_weights(log_ratio, self.advantages, self.config.clip)
-        credit = mixed_credit(weights, self.mix).masked_fill(~scores.mask, 1.0)
-        better, worse = (
-            scores.mask & side[:, None] for side in (self.advantages > 0, self.advantages < 0)
+        if self._told is not None:
+            found = self._told.log_ratio(scores, self.active)
+            log_ratio[self.is_active, : found.shape[1]] = found
+        return log_ratio
+
+    def _view(
+        self, row: int, known: "_Told", scores: TokenScores, weights: Float[Tensor, "rows seq"]
+    ) -> "TokenView":
+        assert self.log_ratio is not None
+        length = int(scores.mask[row].sum())
+        return TokenView(
+            rollout=row,
+            answer_log_ratio=tuple(known.log_ratio(scores, [row])[0].tolist()),
+            feedback_log_ratio=tuple(self.log_ratio[row, :length].tolist()),
+            weights=tuple(weights[row, :length].tolist()),
+            feedback=self._feedback[self.active.index(row)],
         )
-        # The same keys on all processes, whatever they have: logging waits for each of them.
-        self.metrics |= {
-            "credit/lambda": self.mix,
-            "credit/weight_better": _mean(weights[better], 1.0),
-            "credit/weight_worse": _mean(weights[worse], 1.0),
-            "credit/abs_log_ratio": _mean(log_ratio[better | worse].abs(), 0.0),
-        }
-        return credit, self.metrics
-
-    def _log_ratio(self, scores: TokenScores) -> Float[Tensor, "active seq"]:
-        assert self.told is not None
-        width = self.told.mask.shape[1]
-        if self.is_counted is None:
-            student = scores.logprobs[self.is_active, :width]
-            ratio = sampled_log_ratio(self.told.logprobs, student)
-        else:
-            assert self.told.top_logprobs is not None
-            assert self.told.chosen_logprobs is not None
-            assert scores.chosen_logprobs is not None
-            teacher = torch.cat([self.told.chosen_logprobs, self.told.top_logprobs], dim=-1)
-            student = scores.chosen_logprobs[self.is_active, :width]
-            ratio = support_log_ratio(teacher, student, self.is_counted)
-        return ratio.masked_fill(~self.told.mask, 0.0)
-
-    def _feedback(self) -> list[str | None]:
-        """What the judge says; without it the teacher sees answer and evidence."""
-        found = self.asked.result()
-        failures = sum(text is None for text in found)
-        self.metrics["judge/failures"] = failures / max(1, len(found))
-        return found or [None] * len(self.active)
-
-
-def _mean(values: Tensor, otherwise: float) -> float:
-    return values.mean().item() if values.numel() else otherwise
 
 
 def replay_rows(
     processor: ProcessorMixin,
-    sampled: SampledStep,
+    part: Experience,
     chosen: Sequence[int],
     feedback: Sequence[str | None],
     conditioning: Conditioning,
@@ -168,16 +208,16 @@ def replay_rows(
 
     Args:
         processor: The teacher's processor.
-        sampled: The rollouts of a step.
+        part: Rollouts.
         chosen: Which of them, counted over all groups.
         feedback: What the judge says about each of these.
         conditioning: How much the teacher is told.
     """
-    rollouts = sampled.rollouts
-    size = len(rollouts) // len(sampled.groups)
+    rollouts = part.rollouts
+    size = len(rollouts) // len(part.groups)
     used = sorted({index // size for index in chosen})
     turn_end = processor.tokenizer.eos_token_id
-    prompts = {group: sampled.batch.prompts[group] for group in used}
+    prompts = {group: part.batch.prompts[group] for group in used}
     if conditioning == "none":
         split = {group: (prompt, ()) for group, prompt in prompts.items()}
     else:
@@ -185,7 +225,7 @@ def replay_rows(
     rows = []
     for index, words in zip(chosen, feedback, strict=True):
         group = index // size
-        known = privileged_text(sampled.groups[group].sample, conditioning, words)
+        known = privileged_text(part.groups[group].sample, conditioning, words)
         context = (*plain_ids(processor, known), *split[group][1])
         rows.append(Row(used.index(group), rollouts[index].completion_ids, context))
     return [split[group][0] for group in used], rows
@@ -195,13 +235,17 @@ def replay_rows(
 class TokenView:
     """One rollout under two teachers (VISD Appendix E.4); a value a token."""
 
-    ids: tuple[int, ...]
+    rollout: int
+    """Which one, counted over all groups of its piece."""
     answer_log_ratio: tuple[float, ...]
-    """Δ when the teacher knows the answer only (Eq. 29)."""
+    """Δ when the teacher knows the answer only (Eq. 29), on the support of the one that knows more:
+    Eqs. 29-31 leave open whose it is."""
     feedback_log_ratio: tuple[float, ...]
-    """Δ when it knows evidence and feedback too (Eq. 30)."""
+    """Δ that the step learnt from: with evidence and feedback too (Eq. 30), unless configured."""
     weights: tuple[float, ...]
     """m of Eq. 25 from the latter."""
+    feedback: str | None
+    """What the judge said."""
 
     @property
     def judge_log_ratio(self) -> tuple[float, ...]:
@@ -210,44 +254,32 @@ class TokenView:
         return tuple(told - known for told, known in pairs)
 
 
-@torch.no_grad()
-def view_tokens(
-    teacher: PreTrainedModel,
-    policy: PreTrainedModel,
-    processor: ProcessorMixin,
-    config: CreditConfig,
-    sampled: SampledStep,
-    index: int,
-    advantage: float,
-    feedback: str | None,
-) -> TokenView:
-    """Compare answer-only and feedback-conditioned replay of one rollout on a common support.
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a teacher says about some rollouts."""
 
-    The support is that of the teacher that knows more: Eqs. 29-31 leave open whose it is.
-    """
-    rollout = sampled.rollouts[index]
-    size = len(sampled.rollouts) // len(sampled.groups)
-    device = sampled.batch.prompts[0].input_ids.device
-    realized = torch.tensor([rollout.completion_ids], device=device)
-    prompts, rows = replay_rows(processor, sampled, [index], [feedback], "feedback")
-    top = completion_logprobs(teacher, prompts, rows, HeadRequest(config.top_k)).top_ids
-    assert top is not None
-    ids, is_counted = local_support(top, realized)
+    logprobs: Tensor
+    """Of each token, `[asked seq]`, or of each id of its support, `[asked seq support]`."""
+    mask: Bool[Tensor, "asked seq"]
+    ids: Int[Tensor, "asked seq support"] | None = None
+    """The realized token and the teacher's top K; None = compared on the whole vocabulary."""
+    is_counted: Bool[Tensor, "asked seq support"] | None = None
 
-    def logprobs(network: PreTrainedModel, prompts: Sequence[EncodedPrompt], row: Row) -> Tensor:
-        scores = completion_logprobs(network, prompts, [row], HeadRequest(chosen_ids=ids))
-        assert scores.chosen_logprobs is not None
-        return scores.chosen_logprobs
+    def row(self, index: int) -> "_Told":
+        """One of the rollouts, without its padding."""
+        place = (slice(index, index + 1), slice(int(self.mask[index].sum())))
+        ids = None if self.ids is None else self.ids[place]
+        is_counted = None if self.is_counted is None else self.is_counted[place]
+        return _Told(self.logprobs[place], self.mask[place], ids, is_counted)
 
-    plain = Row(0, rollout.completion_ids)
-    student = logprobs(policy, [sampled.batch.prompts[index // size]], plain)
-    told = support_log_ratio(logprobs(teacher, prompts, rows[0]), student, is_counted)
-    prompts, rows = replay_rows(processor, sampled, [index], [None], "answer")
-    known = support_log_ratio(logprobs(teacher, prompts, rows[0]), student, is_counted)
-    weights = token_weights(told, torch.tensor([advantage], device=device), config.clip)
-    return TokenView(
-        rollout.completion_ids,
-        tuple(known[0].tolist()),
-        tuple(told[0].tolist()),
-        tuple(weights[0].tolist()),
-    )
+    def log_ratio(self, scores: TokenScores, rows: Sequence[int]) -> Float[Tensor, "asked seq"]:
+        """Δ of every token, from what the student says about it, 0 at padding."""
+        width = self.mask.shape[1]
+        if self.ids is None or self.is_counted is None:
+            student = scores.logprobs[list(rows), :width]
+            ratio = sampled_log_ratio(self.logprobs, student)
+        else:
+            assert scores.chosen_logprobs is not None
+            student = scores.chosen_logprobs[list(rows), :width]
+            ratio = support_log_ratio(self.logprobs, student, self.is_counted)
+        return ratio.masked_fill(~self.mask, 0.0)

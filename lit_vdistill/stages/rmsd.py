@@ -1,5 +1,6 @@
 """Stage 2: R-MSD, adversarial distillation from a pool of teacher responses."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +18,15 @@ from lit_vdistill.objectives.adversarial import (
     RewardTransform,
     discriminator_reward,
     pair_weights,
-    pairwise_loss,
-    pearson,
+    pairwise_total,
 )
-from lit_vdistill.pool.matching import MatchingConfig, draw_match, matching_distribution
+from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.matches import Match, columns, match_teachers, pairs_of
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
-from lit_vdistill.stages.step import GroupScores, SampledStep
+from lit_vdistill.stages.step import Experience, GroupScores
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
-from lit_vdistill.types import ScoredResponse
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,6 @@ class DiscriminatorConfig:
     """… or after so many optimizer steps; 0 = no warm-up."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Match:
-    """The teacher side of one prompt."""
-
-    responses: tuple[ScoredResponse, ...]
-    """Those that can be drawn."""
-    probabilities: tuple[float, ...]
-    chosen: tuple[int, ...]
-    """m(i) of each rollout."""
-
-
 class RMSDModule(OnPolicyModule):
     """Reliable Multi-Sample Distillation, stage 2 (R-MSD §3.3-3.5).
 
@@ -76,6 +65,7 @@ class RMSDModule(OnPolicyModule):
 
     is_warm: Tensor
     running_accuracy: Tensor
+    rested_steps: Tensor
 
     def __init__(
         self,
@@ -112,13 +102,14 @@ class RMSDModule(OnPolicyModule):
         self.disc_config, self.matching_config = disc, matching
         self.discriminator: Discriminator | None = None
         self.register_buffer("running_accuracy", torch.full((), 0.5))
+        self.register_buffer("rested_steps", torch.tensor(0))
         self.register_buffer("is_warm", torch.tensor(not self._has_warmup()))
 
-    def configure_model(self) -> None:
+    def load_networks(self) -> None:
         """Load policy and reference, and copy the stage-1 student into the discriminator."""
-        super().configure_model()
+        super().load_networks()
         assert self.policy is not None
-        if self.discriminator is None and self.disc_config.reward_weight:
+        if self.disc_config.reward_weight:
             self.discriminator = Discriminator(self.copy_of_start())
             trained = any(p.requires_grad for p in self.policy.model.visual.parameters())
             self.discriminator.requires_grad_()
@@ -143,70 +134,85 @@ class RMSDModule(OnPolicyModule):
         return groups
 
     def lr_factor(self, group_name: str, step: int) -> float:
-        """0 for the policy during the warm-up: its loss stays in the graph, its weights stay."""
-        if group_name == "policy" and self.is_warming_up:
-            return 0.0
-        return super().lr_factor(group_name, step)
+        """0 for who rests, and the policy's schedule does not count the steps in which it did.
 
-    def score_groups(self, sampled: SampledStep) -> GroupScores:
+        The policy rests in the warm-up, the discriminator in later updates of a window: their loss
+        stays in the graph, their weights stay.
+        """
+        is_policy = group_name == "policy"
+        if self.is_warming_up if is_policy else step % self.updates_per_window:
+            return 0.0
+        rested = int(self.rested_steps) if is_policy else 0
+        return super().lr_factor(group_name, step - rested)
+
+    def counts(self, experience: Experience) -> dict[str, float]:
+        """Pairs of Eq. 7 and the sum of their qualities too."""
+        if self.discriminator is None:
+            return super().counts(experience)
+        pairs = pairs_of(experience, self.match_teachers(experience))
+        return super().counts(experience) | {
+            "pairs": sum(pair.weight for pair in pairs),
+            "pair_quality": sum(pair.weight * pair.quality for pair in pairs),
+        }
+
+    def score_groups(self, part: Experience) -> GroupScores:
         """Composite reward of Eq. 6 and, on the same scores, the discriminator's loss of Eq. 7."""
-        rules = self.rule_rewards(sampled)
+        rules = self.rule_rewards(part)
         if self.discriminator is None:
             return GroupScores(rules)
-        matches = self.match_teachers(sampled)
-        students, teachers = self._score_both(sampled, matches)
+        matches = self.match_teachers(part)
+        students, teachers = self._score_both(part, matches)
         pool = torch.stack(
             [
-                (scores.detach() * torch.tensor(m.probabilities, device=self.device)).sum()
+                (scores.detach() * scores.new_tensor(m.probabilities)).sum()
                 if m is not None
-                else torch.zeros((), device=self.device)
+                else scores.new_zeros(())
                 for scores, m in zip(teachers, matches, strict=True)
             ]
         )
         paid = discriminator_reward(students, pool, self.disc_config.reward_transform)
-        paid = _without_unpaired(paid, sampled, matches)
-        loss, metrics = self._discriminator_loss(sampled, matches, students, teachers)
+        paid = _without_unpaired(paid, part, matches)
+        loss = self._discriminator_loss(part, matches, students, teachers)
         weight = 0.0 if self.is_warming_up else self.disc_config.reward_weight
-        total = rules + weight * paid
-        metrics |= {
-            "reward/disc": paid.mean().item(),
-            "disc/reward_share": _share(weight * paid, rules),
-            "disc/warmup": float(self.is_warming_up),
-            "match/empty_pool": sum(m is None for m in matches) / len(matches),
-        }
-        self._update_warmup(metrics["disc/accuracy"])
-        return GroupScores(total, loss, metrics, _columns(matches, paid, sampled))
+        self.metrics.add_mean("reward/disc", paid)
+        # Part of the spread of rewards within groups that comes from the discriminator.
+        ours, others = ((weight * paid).std(dim=1).sum(), rules.std(dim=1).sum())
+        self.metrics.add("disc/reward_share", ours, ours + others)
+        self.metrics.add("disc/warmup", float(self.is_warming_up), 1.0)
+        self.metrics.add("match/empty_pool", float(sum(m is None for m in matches)), len(matches))
+        return GroupScores(rules + weight * paid, loss, columns(part, matches, paid.tolist()))
 
-    def match_teachers(self, sampled: SampledStep) -> list[_Match | None]:
-        """m(i) for every rollout of every prompt (Eqs. 3-4); None where no response passes."""
-        matches: list[_Match | None] = []
-        for item, group in zip(sampled.batch.items, sampled.groups, strict=True):
-            pool = item.pool[: self.matching_config.pool_size]
-            probabilities = matching_distribution(
-                [scored.quality for scored in pool],
-                item.sample.task.is_closed_ended,
-                self.matching_config,
-            )
-            if probabilities is None:
-                matches.append(None)
-                continue
-            drawable = [(scored, p) for scored, p in zip(pool, probabilities, strict=True) if p > 0]
-            responses, weights = zip(*drawable, strict=True)
-            chosen = tuple(
-                draw_match(
-                    weights,
-                    seed=self.seed,
-                    sample_id=item.sample.id,
-                    rollout=rollout.index,
-                    step=self.global_step,
-                )
-                for rollout in group.rollouts
-            )
-            matches.append(_Match(responses, weights, chosen))
-        return matches
+    def touch_auxiliary(self, part: Experience) -> Tensor | float:
+        """0, with a gradient path to every parameter of the discriminator."""
+        if self.discriminator is None:
+            return 0.0
+        return self.discriminator(part.batch.prompts[:1], part.rows[:1]).sum() * 0.0
+
+    def finish_step(self, values: dict[str, float]) -> None:
+        """Count the steps in which the policy rested; end the warm-up where it has done its work.
+
+        The values are those of all pieces and processes, so all latch alike, for the next step. It
+        ends with a window: in further updates of one that began at rest the policy rests too.
+        """
+        super().finish_step(values)
+        if not self.is_warming_up:
+            return
+        self.rested_steps += 1
+        accuracy = values.get("disc/accuracy", math.nan)
+        if not math.isnan(accuracy):
+            self.running_accuracy.lerp_(self.running_accuracy.new_tensor(accuracy), 0.2)
+        is_good = bool(self.running_accuracy >= self.disc_config.warmup_accuracy)
+        is_over = self.global_step + 1 >= self.disc_config.warmup_max_steps
+        is_whole = self.update + 1 == self.updates_per_window
+        self.is_warm.fill_(is_whole and (is_good or is_over))
+
+    def match_teachers(self, experience: Experience) -> list[Match | None]:
+        """m(i) for every rollout (Eqs. 3-4), drawn anew each step."""
+        config, step = self.matching_config, self.global_step
+        return match_teachers(experience, config, seed=self.seed, step=step)
 
     def _score_both(
-        self, sampled: SampledStep, matches: Sequence[_Match | None]
+        self, part: Experience, matches: Sequence[Match | None]
     ) -> tuple[Float[Tensor, "batch group"], list[Float[Tensor, "_"]]]:
         """D of all rollouts and of all teacher responses, in one forward.
 
@@ -216,7 +222,7 @@ class RMSDModule(OnPolicyModule):
         """
         assert self.discriminator is not None
         rows, sizes = [], []
-        for i, group in enumerate(sampled.groups):
+        for i, group in enumerate(part.groups):
             rows += [
                 Row(
                     i,
@@ -229,99 +235,60 @@ class RMSDModule(OnPolicyModule):
             responses = match.responses if match is not None else ()
             rows += [Row(i, response_ids(self.processor, s.response.text)) for s in responses]
             sizes.append(len(responses))
-        scores = self.discriminator(sampled.batch.prompts, rows)
-        count = len(sampled.rollouts)
-        students = scores[:count].view(len(sampled.groups), -1)
+        scores = self.discriminator(part.batch.prompts, rows)
+        count = len(part.rollouts)
+        students = scores[:count].view(len(part.groups), -1)
         return students, list(scores[count:].split(sizes))
 
     def _discriminator_loss(
         self,
-        sampled: SampledStep,
-        matches: Sequence[_Match | None],
+        part: Experience,
+        matches: Sequence[Match | None],
         students: Float[Tensor, "batch group"],
         teachers: Sequence[Float[Tensor, "_"]],
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Eq. 7 over matched pairs, and the discriminator's health.
-
-        A truncated rollout makes no pair: without its end-of-sequence token it is told apart at a
-        glance.
-        """
-        own, other, qualities = [], [], []
-        for i, (group, match) in enumerate(zip(sampled.groups, matches, strict=True)):
-            for n, rollout in enumerate(group.rollouts):
-                if match is not None and not rollout.is_truncated:
-                    own.append(students[i, n])
-                    other.append(teachers[i][match.chosen[n]])
-                    qualities.append(match.responses[match.chosen[n]].quality)
-        # An empty slice keeps the graph: every parameter must get a gradient in every step.
-        student_scores = torch.stack(own) if own else students.flatten()[:0]
-        teacher_scores = torch.stack(other) if other else students.flatten()[:0]
-        quality = torch.tensor(qualities, device=self.device, dtype=torch.float32)
-        weights = pair_weights(quality, self.disc_config.pair_weight)
-        loss = pairwise_loss(teacher_scores, student_scores, weights)
+    ) -> Tensor:
+        """This piece's share of Eq. 7, and the discriminator's health."""
+        assert self.window is not None
+        counts, pairs = self.window.counts, pairs_of(part, matches)
+        # An empty choice keeps the graph: every parameter must get a gradient in every step.
+        none = students.flatten()[:0]
+        own = [students[pair.group, pair.rollout] for pair in pairs]
+        other = [teachers[pair.group][pair.response] for pair in pairs]
+        student_scores, teacher_scores = (torch.stack(s) if s else none for s in (own, other))
+        quality = students.new_tensor([pair.quality for pair in pairs])
+        num_pairs = max(counts["pairs"], 1.0)
+        mode = self.disc_config.pair_weight
+        weights = pair_weights(quality, counts["pair_quality"] / num_pairs, mode)
+        counted = students.new_tensor([pair.weight for pair in pairs])
+        loss = pairwise_total(teacher_scores, student_scores, weights * counted) / num_pairs
         margin = (teacher_scores - student_scores).detach()
         # Equal texts have equal scores and teach nothing: accuracy is over pairs that differ.
-        differing = margin[margin != 0]
-        accuracy = differing.gt(0).float().mean() if len(differing) else 0.5
-        lengths = torch.tensor([float(len(r.completion_ids)) for r in sampled.rollouts])
-        scores = students.detach().flatten().cpu()
-        return loss, {
-            "disc/loss": loss.item(),
-            "disc/accuracy": float(accuracy),
-            "disc/margin": margin.mean().item() if own else 0.0,
-            "disc/ties": margin.eq(0).float().mean().item() if own else 0.0,
-            "disc/corr_length": pearson(scores, lengths).item(),
-            "disc/corr_quality": pearson(teacher_scores.detach(), quality).item(),
-            "disc/pair_weight": weights.mean().item() if own else 0.0,
-        }
+        self.metrics.add_sum("disc/loss", loss)
+        self.metrics.add_mean("disc/accuracy", margin[margin != 0].gt(0).float())
+        self.metrics.add_mean("disc/margin", margin)
+        self.metrics.add_mean("disc/ties", margin.eq(0).float())
+        self.metrics.add_mean("disc/pair_weight", weights)
+        lengths = students.new_tensor([float(len(r.completion_ids)) for r in part.rollouts])
+        self.metrics.add_correlation("disc/corr_length", students.flatten(), lengths)
+        self.metrics.add_correlation("disc/corr_quality", teacher_scores, quality)
+        return loss
 
     def _has_warmup(self) -> bool:
         return bool(self.disc_config.reward_weight and self.disc_config.warmup_max_steps)
 
-    def _update_warmup(self, accuracy: float) -> None:
-        """End the warm-up when it has done its work, alike on all ranks."""
-        if not self.is_warming_up:
-            return
-        mean = self.trainer.strategy.reduce(
-            torch.tensor(accuracy, device=self.device), reduce_op="mean"
-        )
-        self.running_accuracy.lerp_(torch.as_tensor(mean).to(self.running_accuracy), 0.2)
-        is_good = self.running_accuracy >= self.disc_config.warmup_accuracy
-        is_over = self.global_step + 1 >= self.disc_config.warmup_max_steps
-        self.is_warm.copy_(is_good | is_over)
-
 
 def _without_unpaired(
-    paid: Float[Tensor, "batch group"], sampled: SampledStep, matches: Sequence[_Match | None]
+    paid: Float[Tensor, "batch group"], part: Experience, matches: Sequence[Match | None]
 ) -> Float[Tensor, "batch group"]:
     """Nothing for prompts without a teacher; the group's least for truncated rollouts.
 
     The discriminator has learnt nothing about truncated text, so its opinion does not count.
     """
     paid = paid.clone()
-    for i, (group, match) in enumerate(zip(sampled.groups, matches, strict=True)):
+    for i, (group, match) in enumerate(zip(part.groups, matches, strict=True)):
         truncated = torch.tensor([r.is_truncated for r in group.rollouts], device=paid.device)
         if match is None or bool(truncated.all()):
             paid[i] = 0.0
         else:
             paid[i, truncated] = paid[i, ~truncated].min()
     return paid
-
-
-def _share(disc: Float[Tensor, "batch group"], rules: Float[Tensor, "batch group"]) -> float:
-    """Part of the spread of rewards within groups that comes from the discriminator, in [0, 1]."""
-    ours, others = disc.std(dim=1).mean().item(), rules.std(dim=1).mean().item()
-    return ours / (ours + others) if ours + others > 0 else 0.0
-
-
-def _columns(
-    matches: Sequence[_Match | None], paid: Float[Tensor, "batch group"], sampled: SampledStep
-) -> dict[str, list[list[str | float]]]:
-    """Matched teacher texts and discriminator rewards for the table of rollouts."""
-    texts: list[list[str | float]] = [
-        [m.responses[k].response.text for k in m.chosen]
-        if m is not None
-        else [""] * len(g.rollouts)
-        for m, g in zip(matches, sampled.groups, strict=True)
-    ]
-    return {"matched_teacher": texts, "disc": paid.tolist()}

@@ -1,10 +1,14 @@
 """Stage 1: supervised warm-up on the best teacher response."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
-from lit_vdistill.data.dataset import Item, PromptBatch
+from lit_vdistill import processes
+from lit_vdistill.data.dataset import Item
+from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.models.layout import Row
@@ -12,14 +16,18 @@ from lit_vdistill.models.logprobs import TokenScores, completion_logprobs
 from lit_vdistill.models.prompt import EncodedPrompt, split_prompt
 from lit_vdistill.models.tokens import plain_ids, response_ids
 from lit_vdistill.models.vlm import VLMConfig
-from lit_vdistill.objectives.policy import masked_average
+from lit_vdistill.objectives.policy import masked_total
 from lit_vdistill.pool.matching import uniform
 from lit_vdistill.pool.quality import best_response
 from lit_vdistill.responses.prompts import Conditioning, privileged_text
 from lit_vdistill.rewards import Reward, reward_breakdown
 from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.pieces import cut
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
 from lit_vdistill.types import ScoredResponse
+
+TOLD_TOKENS = 1024
+"""Room for what a privileged target is told; `cut` refuses a window in which it was not enough."""
 
 
 class SFTModule(VLMStage):
@@ -27,8 +35,9 @@ class SFTModule(VLMStage):
 
     1. Pick one teacher response a prompt: the highest q for closed-ended tasks, a seeded random
        one for open-ended tasks (`best_response`).
-    2. Tokenise it as rollouts end: with the end-of-sequence token (`targets`).
-    3. Minimise its negative log-likelihood, over the response only (`training_step`).
+    2. Tokenise it as rollouts end: with the end-of-sequence token (`targets_of`).
+    3. Minimise its negative log-likelihood, over the response only (`piece_loss`): all tokens of
+       the step weigh alike, whatever piece or process they are in.
     """
 
     def __init__(
@@ -43,31 +52,55 @@ class SFTModule(VLMStage):
         """See `VLMStage`; the rewards are reported at validation and not trained on."""
         super().__init__(policy, rewards, sampling=sampling, validation=validation, optim=optim)
 
-    def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
-        """Negative log-likelihood of the chosen responses, averaged over their tokens."""
-        assert self.policy is not None
-        chosen = [best_response(item.sample, item.pool, self.seed) for item in batch.items]
-        scores = completion_logprobs(self.policy, *self.targets(batch, chosen))
-        loss = -masked_average(scores.logprobs, scores.mask, "token_mean")
-        size = len(batch)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size, sync_dist=True)
-        quality = sum(scored.quality for scored in chosen) / size
-        for name, value in {"train/target_quality": quality, **self.details(scores)}.items():
-            self.log(name, value, batch_size=size, sync_dist=True)
-        return self.scale_for_accumulation(loss)
-
-    def details(self, scores: TokenScores) -> dict[str, float]:
-        """More to log about a step."""
-        return {}
-
-    def targets(
-        self, batch: PromptBatch, chosen: Sequence[ScoredResponse]
-    ) -> tuple[Sequence[EncodedPrompt], list[Row]]:
-        """Prompts, and what is to be said to them."""
-        return batch.prompts, [
-            Row(i, response_ids(self.processor, scored.response.text))
-            for i, scored in enumerate(chosen)
+    def begin_step(self, turn: WindowTurn) -> None:
+        """Choose the window's targets, cut it, and count its tokens over all processes."""
+        items = turn.window.items
+        chosen = [best_response(item.sample, item.pool, self.seed) for item in items]
+        self.targets = [self.targets_of(i, pick) for i, pick in zip(items, chosen, strict=True)]
+        costs = [
+            len(item.prompt.input_ids) + sum(row.num_tokens for row in targets)
+            for item, targets in zip(items, self.targets, strict=True)
         ]
+        self.pieces = cut(costs, turn.num_pieces, self.max_tokens)
+        lengths = [len(row.completion_ids) for targets in self.targets for row in targets]
+        self.counts = processes.sum_over({"tokens": float(sum(lengths))})
+        qualities = [scored.quality for scored in chosen]
+        self.metrics.add("train/target_quality", sum(qualities), len(qualities))
+        self.metrics.add_sum("step/tokens", float(sum(costs)))
+
+    def piece_loss(self, turn: WindowTurn) -> Tensor:
+        """Negative log-likelihood of a piece's targets, over all tokens of the step."""
+        assert self.policy is not None
+        # An empty piece runs the first prompt for nothing: all processes make the same calls.
+        indices = self.pieces[turn.piece] or (0,)
+        weight = 1.0 if self.pieces[turn.piece] else 0.0
+        prompts = [self.prompt_of(turn.window.items[i]).to(self.device) for i in indices]
+        rows = [replace(r, prompt=n) for n, i in enumerate(indices) for r in self.targets[i]]
+        scores = completion_logprobs(self.policy, prompts, rows)
+        if weight:
+            self.describe(scores)
+        total = masked_total(scores.logprobs, scores.mask, "token_mean")
+        return -weight * total / self.counts["tokens"]
+
+    def piece_cost(self, prompt_tokens: int) -> int:
+        """A prompt and the longest responses of the pool."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return prompt_tokens + self.longest_target(data.train_set.longest_responses())
+
+    def longest_target(self, texts: Sequence[str]) -> int:
+        """Tokens of the longest of these texts as a target."""
+        return max((len(response_ids(self.processor, text)) for text in texts), default=0)
+
+    def prompt_of(self, item: Item) -> EncodedPrompt:
+        """What a target stands behind."""
+        return item.prompt
+
+    def targets_of(self, item: Item, chosen: ScoredResponse) -> list[Row]:
+        """What is to be said to an item's prompt."""
+        return [Row(0, response_ids(self.processor, chosen.response.text))]
+
+    def describe(self, scores: TokenScores) -> None:
+        """Add to the step's metrics what else is known about a piece."""
 
 
 class PrivilegedSFTModule(SFTModule):
@@ -80,24 +113,26 @@ class PrivilegedSFTModule(SFTModule):
     feedback is the rule judge's on some response of the pool. Neither paper has this.
     """
 
-    def targets(
-        self, batch: PromptBatch, chosen: Sequence[ScoredResponse]
-    ) -> tuple[Sequence[EncodedPrompt], list[Row]]:
-        """Prompts up to their question's end; each target without and with what is told."""
-        turn_end = self.processor.tokenizer.eos_token_id
-        prompts, rows = [], []
-        for i, (item, scored) in enumerate(zip(batch.items, chosen, strict=True)):
-            prompt, tail = split_prompt(item.prompt, turn_end)
-            told = plain_ids(self.processor, self._told(item))
-            ids = response_ids(self.processor, scored.response.text)
-            prompts.append(prompt)
-            rows += [Row(i, ids, tail), Row(i, ids, (*told, *tail))]
-        return prompts, rows
+    def prompt_of(self, item: Item) -> EncodedPrompt:
+        """The prompt up to its question's end."""
+        return split_prompt(item.prompt, self.processor.tokenizer.eos_token_id)[0]
 
-    def details(self, scores: TokenScores) -> dict[str, float]:
+    def targets_of(self, item: Item, chosen: ScoredResponse) -> list[Row]:
+        """The target without and with what is told."""
+        _, tail = split_prompt(item.prompt, self.processor.tokenizer.eos_token_id)
+        told = plain_ids(self.processor, self._told(item))
+        ids = response_ids(self.processor, chosen.response.text)
+        return [Row(0, ids, tail), Row(0, ids, (*told, *tail))]
+
+    def longest_target(self, texts: Sequence[str]) -> int:
+        """The target twice, and what is told."""
+        return 2 * super().longest_target(texts) + TOLD_TOKENS
+
+    def describe(self, scores: TokenScores) -> None:
         """How probable the responses are, in nats each, to the bare question and to who is told."""
-        nats = -(scores.logprobs * scores.mask).sum(dim=1).detach()
-        return {"nll/bare": nats[::2].mean().item(), "nll/told": nats[1::2].mean().item()}
+        nats = -(scores.logprobs * scores.mask).sum(dim=1)
+        self.metrics.add_mean("nll/bare", nats[::2])
+        self.metrics.add_mean("nll/told", nats[1::2])
 
     def _told(self, item: Item) -> str:
         def draw(what: str, among: int) -> int:

@@ -91,7 +91,7 @@ class Validation(nn.Module):
         task = str(sample.task)
         scores = [answer_score(rollout.text, sample) for rollout in sampled]
         self._grouped(self.sampled_key).update([sum(scores) / len(scores)], [task])
-        parts = [reward_breakdown(self.rewards, rollout.text, sample) for rollout in sampled]
+        parts = [reward_breakdown(self.rewards, rollout, sample) for rollout in sampled]
         shares = [rule_score(self.rewards, part, sample) for part in parts]
         self._grouped("reward").update([sum(shares) / len(shares)], [task])
         for part in parts:

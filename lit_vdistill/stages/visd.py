@@ -11,13 +11,14 @@ from transformers import PreTrainedModel
 from lit_vdistill.judge.judge import Judge, JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.models.ema import EMAWeights
-from lit_vdistill.models.sharding import is_zero3_sharded
+from lit_vdistill.models.sharding import is_sharded
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.method import Kept, TokenMethod
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
-from lit_vdistill.stages.replay import CreditConfig, NoReplay, Replay, TokenView, view_tokens
-from lit_vdistill.stages.step import PendingCredit, SampledStep, StepRecord
+from lit_vdistill.stages.replay import CreditConfig, NoReplay, Replay
+from lit_vdistill.stages.step import Experience
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
 
 
@@ -27,9 +28,9 @@ class VISDModule(OnPolicyModule):
     1. Sample N rollouts of every prompt and score them by the verifier (`sample`, Eq. 10).
     2. Compare each with its siblings: A, the direction (Eq. 14).
     3. While the policy's forward runs, the judge writes feedback on rollouts with A != 0
-       (`start_credit`).
+       (`start_method`).
     4. The EMA teacher reads video, question, answer, evidence and feedback, and replays the
-       student's token ids (Eq. 2, `Replay.chosen_ids`).
+       student's token ids (Eq. 2, `Replay.request`).
     5. Δ on the teacher's top K and the token (Eq. 3-4), m = clip(exp(sign(A) Δ)) (Eq. 5-6).
     6. Credit (1 - λ) + λ m on each token's advantage (Eq. 7), clipped surrogate (Eq. 9).
     7. `EMATeacherUpdate` moves the teacher (Eq. 8), `LambdaAnnealing` lowers λ; at λ = 0 neither
@@ -68,13 +69,15 @@ class VISDModule(OnPolicyModule):
         """λ at present."""
         self.judge: Judge = judge or RuleJudge()
         self.ema_teacher: PreTrainedModel | None = None
+        self.wants_view = False
+        """Whether the next window's replay is to be shown; `TokenCreditView` sets it."""
         self._ema = EMAWeights()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
 
-    def configure_model(self) -> None:
+    def load_networks(self) -> None:
         """Load the policy, and copy it into the teacher."""
-        super().configure_model()
-        if self.ema_teacher is None and self.credit_config.mix:
+        super().load_networks()
+        if self.credit_config.mix:
             self.ema_teacher = self.copy_of_start().requires_grad_(False).eval()
 
     def update_teacher(self, rate: float) -> None:
@@ -85,63 +88,49 @@ class VISDModule(OnPolicyModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the float32 weights of a teacher that is stored in less."""
-        checkpoint["ema_master"] = self._ema.master
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["ema_master"] = self._ema.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them over."""
+        super().on_load_checkpoint(checkpoint)
         self._ema.master = {
             name: tensor.to(self.device) for name, tensor in checkpoint["ema_master"].items()
         }
 
-    def start_credit(
-        self, sampled: SampledStep, advantages: Float[Tensor, " rows"]
-    ) -> PendingCredit:
+    def start_method(
+        self, part: Experience, advantages: Float[Tensor, " rows"], kept: Kept
+    ) -> TokenMethod:
         """Ask the judge about rollouts that will move something; nothing to ask at λ = 0."""
-        if self.credit_mix == 0.0:
+        if not kept and (kept is not None or self.credit_mix == 0.0):
             return NoReplay()
-        active = advantages.nonzero()[:, 0].tolist()
         assert self.ema_teacher is not None
-        if not active and is_zero3_sharded(self.ema_teacher):
+        weights = part.row_weights(advantages.device)
+        moving = advantages if weights is None else advantages * weights
+        active = moving.nonzero()[:, 0].tolist()
+        if not active and is_sharded(self.ema_teacher):
             active = [0]  # all processes gather a sharded teacher together
-        cases = [case for i, case in enumerate(self._cases(sampled)) if i in set(active)]
-        has_feedback = self.credit_config.conditioning == "feedback"
-        asked = self._pool.submit(self.judge.diagnose, cases if has_feedback else [])
-        return Replay(
+        replay = Replay(
             self.ema_teacher,
             self.processor,
             self.credit_config,
-            self.credit_mix,
-            sampled,
+            lambda: self.credit_mix,
+            part,
             advantages,
             active,
-            asked,
         )
+        if kept is not None:
+            replay.log_ratio = kept["log_ratio"]
+            return replay
+        cases = [case for i, case in enumerate(self._cases(part)) if i in set(active)]
+        has_feedback = self.credit_config.conditioning == "feedback"
+        replay.asked = self._pool.submit(self.judge.diagnose, cases if has_feedback else [])
+        replay.is_viewed = self.wants_view
+        return replay
 
-    def view_tokens(self, record: StepRecord, index: int) -> tuple[TokenView, str | None]:
-        """One rollout under answer-only and feedback-conditioned replay, and its feedback.
-
-        Args:
-            record: The step, e.g. `last_step`.
-            index: The rollout, counted over all groups.
-        """
-        assert self.policy is not None
-        assert self.ema_teacher is not None
-        (feedback,) = self.judge.diagnose([self._cases(record.sampled)[index]])
-        view = view_tokens(
-            self.ema_teacher,
-            self.policy,
-            self.processor,
-            self.credit_config,
-            record.sampled,
-            index,
-            record.advantages.flatten()[index].item(),
-            feedback,
-        )
-        return view, feedback
-
-    def _cases(self, sampled: SampledStep) -> list[JudgeCase]:
+    def _cases(self, part: Experience) -> list[JudgeCase]:
         return [
             JudgeCase.scored(group.sample, rollout.text, self.rewards, parts)
-            for group, breakdowns in zip(sampled.groups, sampled.breakdowns, strict=True)
+            for group, breakdowns in zip(part.groups, part.breakdowns, strict=True)
             for rollout, parts in zip(group.rollouts, breakdowns, strict=True)
         ]

@@ -1,32 +1,39 @@
 """What every stage has: a policy, its rollout engine, validation by generation, one optimizer."""
 
-from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.models import meter
 from lit_vdistill.models.forward import encode_vision
+from lit_vdistill.models.layout import Row
+from lit_vdistill.models.logprobs import verify_shared_prefix
+from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.models.sharding import even_turns, is_sharded, shard
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 from lit_vdistill.objectives.schedules import Decay, learning_rate_factor
 from lit_vdistill.rewards import Reward
-from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.rollouts.engine import SamplingConfig, check_rollouts, token_turns
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
+from lit_vdistill.stages.loop import StepLoop
+from lit_vdistill.stages.optimizer import RestingAdamW
 from lit_vdistill.stages.validation import Validation
 from lit_vdistill.types import Rollout
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule."""
+    """How the policy is updated: AdamW, its schedule, and how much goes through at once."""
 
     lr: float = 2e-6
     """Peak learning rate of the policy (R-MSD §4.1.3)."""
@@ -36,6 +43,11 @@ class OptimConfig:
     """Share of the run over which the rate rises."""
     decay: Decay = "cosine"
     """What follows: `cosine` to 0, or `constant`."""
+    horizon: int = 0
+    """Optimizer steps of the schedule, however long the run is; 0 = `trainer.max_steps`."""
+    max_tokens: int = 32768
+    """Tokens of one forward and backward pass: prompts and, for each completion, the longest it may
+    be. A step goes through in `trainer.accumulate_grad_batches` pieces within it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class ValidationConfig:
     """Temperature of the sampled answers."""
 
 
-class VLMStage(LightningModule, ABC):
+class VLMStage(StepLoop):
     """A stage trains `policy`; subclasses say by which loss."""
 
     policy: PreTrainedModel | None
@@ -74,24 +86,31 @@ class VLMStage(LightningModule, ABC):
         super().__init__()
         self.policy_config, self.sampling, self.seed = policy, sampling, sampling.seed
         self.validation_config, self.optim_config = validation, optim
+        self.max_tokens = optim.max_tokens
         self.rewards = list(rewards)
+        if twice := [n for n, k in Counter(r.name for r in self.rewards).items() if k > 1]:
+            raise ValueError(
+                f"model.rewards: '{twice[0]}' stands there twice; give one of them a `name`"
+            )
         # Copies: what a callback anneals in the run must not move the scale that it is reported on.
         self.validation = Validation(deepcopy(self.rewards), validation.num_samples)
         self.policy = None
+        self._is_verified = False
         self.validation_report: dict[str, float] = {}
         """Results of the last validation, flat; `RunSummary` reads it."""
 
-    @abstractmethod
-    def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
-        """The stage's algorithm, one step of it."""
-
     def configure_model(self) -> None:
-        """Load the networks, inside the strategy's context so that it may shard them."""
+        """Load the networks once, inside the strategy's context so that it may shard them."""
         if self.policy is None:
             self._announce_zero3()
-            self.processor = load_processor(self.policy_config.path)
-            self.policy = load_model(self.policy_config)
-            self.engine = HFRolloutEngine(self.policy, self.processor)
+            self.load_networks()
+            self._shard_networks()
+
+    def load_networks(self) -> None:
+        """Make all networks of the stage; a stage that has more than the policy adds its own."""
+        self.processor = load_processor(self.policy_config.path)
+        self.policy = load_model(self.policy_config)
+        self.engine = HFRolloutEngine(self.policy, self.processor)
 
     def _announce_zero3(self) -> None:
         """Tell transformers that weights are sharded as they are loaded (DeepSpeed ZeRO-3).
@@ -105,6 +124,25 @@ class VLMStage(LightningModule, ABC):
 
             self._zero3 = HfDeepSpeedConfig(config)
 
+    def _shard_networks(self) -> None:
+        """Shard every network by FSDP2, where the strategy leaves that to the module.
+
+        Raises:
+            ValueError: When processes are meant to share a layer's work, which ours cannot.
+        """
+        if not self._trainer or not isinstance(self.trainer.strategy, ModelParallelStrategy):
+            return
+        mesh = self.trainer.strategy.device_mesh
+        if mesh["tensor_parallel"].size() > 1:
+            raise ValueError(
+                "strategy.tensor_parallel_size: expected 1 (weights are sharded over data_parallel "
+                f"only), got {mesh['tensor_parallel'].size()}; set it, and data_parallel_size to "
+                f"the number of all processes, {self.trainer.world_size}"
+            )
+        for network in self.children():
+            if any(True for _ in network.parameters()):
+                shard(network, mesh["data_parallel"])
+
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""
         self.validation.reset()
@@ -112,7 +150,7 @@ class VLMStage(LightningModule, ABC):
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """Answer held-out prompts once greedily and k times by sampling."""
         assert self.policy is not None
-        batch = batch.with_prompts(encode_vision(self.policy.model, batch.prompts))
+        batch = batch.with_prompts(self.look(batch.prompts))
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0)
         answers = self.engine.generate(batch.prompts, 1, greedy, seed=self.seed)
         sampled: list[tuple[Rollout, ...]] = [()] * len(batch)
@@ -141,6 +179,55 @@ class VLMStage(LightningModule, ABC):
         groups = self.engine.generate(batch.prompts, 1, greedy, seed=self.seed)
         return [asdict(group[0]) for group in groups]
 
+    def on_train_start(self) -> None:
+        """Refuse rollouts that may not fit either; see `StepLoop.on_train_start`."""
+        super().on_train_start()
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            longest = max(data.train_set.longest_prompt(), data.val_set.longest_prompt())
+            check_rollouts(longest, self.most_rollouts, self.sampling)
+
+    @property
+    def most_rollouts(self) -> int:
+        """Completions of one prompt that are sampled together, at the most."""
+        return max(1, self.validation_config.num_samples)
+
+    def look(self, prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
+        """Prompts as the policy's tower sees them, without a graph, where they were before.
+
+        In turns within `sampling.max_tokens`.
+        """
+        assert self.policy is not None
+        sizes = [len(prompt.input_ids) for prompt in prompts]
+        bound = max(self.sampling.max_tokens, *sizes, 1)
+        seen: list[EncodedPrompt] = []
+        turns = token_turns(sizes, bound)
+        if is_sharded(self.policy.model.visual):
+            turns = even_turns(turns, self.device)
+        with torch.no_grad():
+            for turn in turns:
+                moved = [prompt.to(self.device) for prompt in prompts[turn]]
+                looked = encode_vision(self.policy.model, moved)
+                seen += [prompt.to(prompts[0].input_ids.device) for prompt in looked]
+        return seen[: len(prompts)]
+
+    def verify_once(self, prompts: Sequence[EncodedPrompt], rows: Sequence[Row]) -> None:
+        """Before anything is learnt: sharing the prompt must change nothing on real data.
+
+        Raises:
+            RuntimeError: When it does.
+        """
+        config = self.policy_config
+        if self._is_verified or "never" in (config.verify_shared_prefix, config.shared_prefix):
+            return
+        self._is_verified = True
+        assert self.policy is not None
+        chosen = next((i for i, prompt in enumerate(prompts) if prompt.kind != "text"), 0)
+        two = [replace(row, prompt=0) for row in rows if row.prompt == chosen][:2]
+        with meter.resting():
+            gap = verify_shared_prefix(self.policy, [prompts[chosen]], two)
+        self.metrics.add("verify/shared_prefix_gap", gap, 1.0)
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Named parameter groups with their peak learning rates."""
         assert self.policy is not None
@@ -149,7 +236,7 @@ class VLMStage(LightningModule, ABC):
 
     def lr_factor(self, group_name: str, step: int) -> float:
         """Factor on a group's peak learning rate at an optimizer step."""
-        total = int(self.trainer.estimated_stepping_batches)
+        total = self.optim_config.horizon or int(self.trainer.estimated_stepping_batches)
         return learning_rate_factor(
             step, total, self.optim_config.warmup_ratio, self.optim_config.decay
         )
@@ -157,7 +244,7 @@ class VLMStage(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One AdamW with named groups: what every strategy, DeepSpeed included, can run."""
         groups = self.parameter_groups()
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.optim_config.weight_decay)
+        optimizer = RestingAdamW(groups, weight_decay=self.optim_config.weight_decay)
         factors = [lambda step, name=group["name"]: self.lr_factor(name, step) for group in groups]
         scheduler = LambdaLR(optimizer, factors)
         return {
@@ -171,14 +258,5 @@ class VLMStage(LightningModule, ABC):
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         if gradients:
             norm = torch.nn.utils.get_total_norm(gradients)
+            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
             self.log("policy/grad_norm", norm, batch_size=1, sync_dist=True)
-
-    def scale_for_accumulation(self, loss: Tensor) -> Tensor:
-        """Undo a division that is done twice.
-
-        Lightning and DeepSpeed both divide the loss by `accumulate_grad_batches`, which makes
-        gradients too small by that factor (Lightning issue #6170).
-        """
-        if self.trainer.strategy.handles_gradient_accumulation:
-            return loss * self.trainer.accumulate_grad_batches
-        return loss

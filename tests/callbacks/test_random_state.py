@@ -36,3 +36,13 @@ def test_the_state_loads_with_weights_only(tmp_path):
     expected = draw()
     resumed.on_train_batch_start(None, None, None, 0)
     assert draw() == expected
+
+
+def test_on_another_number_of_processes_all_start_from_the_first_ones_state():
+    (first,) = RandomState().state_dict()["processes"]
+    expected = draw()
+    (second,) = RandomState().state_dict()["processes"]
+    resumed = RandomState()
+    resumed.load_state_dict({"processes": [first, second]})
+    resumed.on_train_batch_start(None, None, None, 0)
+    assert draw() == expected

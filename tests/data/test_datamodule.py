@@ -2,6 +2,8 @@ import json
 import logging
 import shutil
 from dataclasses import replace
+from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +25,7 @@ def make_data(world, tmp_path):
     root = tmp_path / "world"
     shutil.copytree(world, root)
 
-    def build(max_bad_fraction=0.0, units="pixels", **loader):
+    def build(max_bad_fraction=0.0, units="pixels", template="short", **loader):
         sources = SourceConfig(
             train_path=str(root / "train.jsonl"),
             val_path=str(root / "val.jsonl"),
@@ -32,7 +34,7 @@ def make_data(world, tmp_path):
             cache_dir=str(tmp_path / "frames"),
             max_bad_fraction=max_bad_fraction,
         )
-        prompt = PromptConfig(template="short", box_units=units)
+        prompt = PromptConfig(template=template, box_units=units)
         return VideoDistillDataModule(
             "tiny/qwen3-vl", sources, prompt=prompt, loader=LoaderConfig(**loader)
         )
@@ -148,6 +150,117 @@ def test_text_image_and_video_stand_in_one_batch(make_data):
     data.setup("fit")
     batch = collate([data.train_set[i] for i in range(3)])
     assert [prompt.kind for prompt in batch.prompts] == ["video", "text", "image"]
+
+
+@pytest.mark.parametrize("template", ["short", "grounded"])
+def test_the_longest_prompt_is_no_shorter_than_any(make_data, template):
+    """Whatever is asked, of text, image or video; and not by much, with frames as they are."""
+    from PIL import Image
+
+    Image.new("RGB", (300, 40), (200, 40, 40)).save(make_data.root / "i.png")
+    samples, _ = read_records(make_data.root / "train.jsonl")
+    texts = [replace(s, id=f"t{s.id}", media=None, media_type="text") for s in samples[:9]]
+    images = [replace(s, id=f"i{s.id}", media="i.png", media_type="image") for s in samples[:9]]
+    for part in (samples, texts, images, texts + images + samples):
+        write_records(make_data.root / "train.jsonl", part)
+        data = make_data(template=template)
+        data.sources = replace(data.sources, pool_path=None)
+        data.setup("fit")
+        lengths = [len(data.train_set[i].prompt.input_ids) for i in range(len(part))]
+        assert max(lengths) <= data.train_set.longest_prompt()
+    write_records(make_data.root / "train.jsonl", texts)
+    data = make_data(template=template)
+    data.sources = replace(data.sources, pool_path=None)
+    data.setup("fit")
+    lengths = [len(data.train_set[i].prompt.input_ids) for i in range(len(texts))]
+    assert data.train_set.longest_prompt() == max(lengths)
+
+
+def test_one_of_the_longest_responses_has_the_most_tokens(make_data):
+    data = make_data()
+    data.setup("fit")
+    texts = [response.text for pool in data.train_set.pools.values() for response in pool]
+
+    def longest(texts):
+        return max(len(data.processor.tokenizer(text).input_ids) for text in texts)
+
+    kept = data.train_set.longest_responses()
+    assert len(kept) == 16 < len(texts)
+    assert longest(kept) == longest(texts)
+
+
+@pytest.fixture
+def turns_on(make_data):
+    """The first turns of a process among several, and its data module."""
+
+    def build(count, rank=0, world_size=1, *, updates=1, state=None, **options):
+        data = make_data(**options)
+        data.setup("fit")
+        stage = SimpleNamespace(updates_per_window=updates)
+        data.trainer = SimpleNamespace(
+            global_rank=rank,
+            world_size=world_size,
+            accumulate_grad_batches=2,
+            lightning_module=stage,
+        )
+        if state is not None:
+            data.load_state_dict(state)
+        return list(islice(iter(data.train_dataloader()), count)), data
+
+    return build
+
+
+def names(turn):
+    return [item.sample.id for item in turn.window.items]
+
+
+def test_windows_are_the_same_on_any_number_of_processes(turns_on):
+    seen = []
+    for count in (1, 2, 4):
+        ranks = [turns_on(6, r, count, batch_size=8 // count)[0] for r in range(count)]
+        assert all([t.piece for t in turns] == [0, 1] * 3 for turns in ranks)
+        seen.append(
+            [sorted(n for t in place for n in names(t)) for place in zip(*ranks, strict=True)]
+        )
+    assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5, 8])
+def test_the_state_says_where_to_go_on(turns_on, stop):
+    whole, _ = turns_on(16, updates=2, batch_size=4)
+    _, data = turns_on(stop, updates=2, batch_size=4)
+    state = data.state_dict()
+    assert state["update"] == {2: 1, 3: 1}.get(stop, 0)
+    resumed, _ = turns_on(4, updates=2, batch_size=4, state=state)
+    begun = stop - stop % 2
+    places = [(turn.update, turn.piece, names(turn)) for turn in (*whole, *resumed)]
+    assert places[16:] == places[begun : begun + 4]
+
+
+def test_another_product_of_batch_size_and_processes_is_an_error(turns_on):
+    _, data = turns_on(2, batch_size=4)
+    state = data.state_dict()
+    with pytest.raises(ValueError, match=r"steps have 4 samples, this run's have 3: 1 processes x"):
+        turns_on(1, batch_size=3, state=state)
+    _, data = turns_on(2, updates=2, batch_size=4)
+    state = data.state_dict()
+    halves = [state["windows"][0][:2], state["windows"][0][2:]]
+    with pytest.raises(ValueError, match="on 2 processes and resumes on as many, got 1"):
+        turns_on(1, updates=2, batch_size=4, state=state | {"windows": halves})
+
+
+def test_bad_samples_of_a_window_and_of_a_draw_are_counted(turns_on, make_data):
+    (make_data.root / "videos/train00000.mp4").write_bytes(b"broken")
+    (turn, *_), data = turns_on(1, batch_size=18, max_bad_fraction=1.0)
+    assert data.on_before_batch_transfer(turn, 0) is turn
+    bad = data.ledgers["training"].bad
+    in_window = {sample.id for sample in turn.window.bad}
+    assert {sample.id for sample in bad.values()} == in_window
+    turn.draw(18)
+    assert len(bad) == 9 > len(in_window) > 0
+    turn.window.items = ()
+    with pytest.raises(ValueError, match="no sample of a batch could be used"):
+        data.on_before_batch_transfer(turn, 0)
 
 
 def test_templates_come_from_files_too(tmp_path):

@@ -8,7 +8,7 @@ LABELS = [("mcq", "easy")] * 30 + [("ocr", "hard")] * 30
 
 
 def order(mixture, epoch=0, labels=LABELS):
-    return mixture_order(labels, mixture, epoch, seed=1, samples_per_step=10)
+    return mixture_order(labels, mixture, epoch, seed=1, window_size=10)
 
 
 def test_weights_by_hand():
@@ -25,6 +25,27 @@ def test_from_easy_to_hard():
     assert all(index < 30 for index in drawn[:10])
     assert all(index >= 30 for index in drawn[50:])
     assert all(index >= 30 for index in order(mixture, epoch=1))
+
+
+def test_steps_are_updates_of_windows_and_not_windows():
+    """With two updates a window the third window, not the fifth, is beyond step 4."""
+    mixture = Mixture({"hard": 0.0}, {"easy": 0.0}, num_steps=4)
+
+    def drawn(updates, epoch=0):
+        return mixture_order(
+            LABELS, mixture, epoch, seed=1, window_size=10, updates_per_window=updates
+        )
+
+    assert all(index >= 30 for index in drawn(2)[20:])
+    assert not all(index >= 30 for index in drawn(1)[20:40])
+    half = Mixture({"hard": 0.0}, {"easy": 0.0}, num_steps=8)
+    # Step 6 of 8 either way.
+    once = mixture_order(LABELS, half, 1, seed=1, window_size=10)
+    twice = mixture_order(
+        LABELS, Mixture({"hard": 0.0}, {"easy": 0.0}, 16), 1,
+        seed=1, window_size=10, updates_per_window=2,
+    )  # fmt: skip
+    assert once == twice
 
 
 def test_all_of_a_group_are_seen_before_any_again():

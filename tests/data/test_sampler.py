@@ -1,37 +1,49 @@
+from itertools import islice
+
 import pytest
 
-from lit_vdistill.data.sampler import ResumableSampler, ShardedEvalSampler
+from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler
 
 
-def sampler(rank=0, world_size=1, batch_size=3, size=20):
-    return ResumableSampler(size, seed=1, rank=rank, world_size=world_size, batch_size=batch_size)
+def sampler(rank=0, world_size=1, window_size=3, size=20):
+    return StreamSampler(size, seed=1, rank=rank, world_size=world_size, window_size=window_size)
+
+
+def drawn(sampler, count):
+    return list(islice(iter(sampler), count))
 
 
 def test_order_is_a_function_of_seed_and_epoch():
-    one, other = sampler(), sampler()
-    assert list(one) == list(other) == list(one)
-    one.set_epoch(1)
-    assert list(one) != list(other)
-    assert len(list(one)) == len(one) == 18
+    one = sampler()
+    assert one.per_epoch == 18
+    first, second, third = (drawn(one, 54)[i : i + 18] for i in (0, 18, 36))
+    assert drawn(sampler(), 18) == first
+    for epoch in (first, second, third):
+        assert len(set(epoch)) == 18
+    assert first != second != third
 
 
-def test_resuming_skips_what_was_seen_in_that_epoch_only():
-    whole = sampler()
-    whole.set_epoch(4)
-    resumed = sampler()
-    resumed.resume(epoch=4, samples_done=6)
-    # Lightning asks for an iterator before it sets the epoch.
-    assert list(resumed) == list(whole)[6:]
-    assert len(resumed) == len(whole)
-    resumed.set_epoch(5)
-    whole.set_epoch(5)
-    assert list(resumed) == list(whole)
+@pytest.mark.parametrize("start", [0, 1, 5, 18, 19, 40])
+def test_a_stream_goes_on_behind_any_number_of_samples(start):
+    whole, resumed = sampler(), sampler()
+    resumed.start = start
+    assert drawn(resumed, 40) == drawn(whole, 100)[start : start + 40]
 
 
-def test_shards_are_disjoint_and_equal_in_length():
-    shards = [list(sampler(rank, world_size=3, batch_size=2)) for rank in range(3)]
-    assert [len(shard) for shard in shards] == [6, 6, 6]
-    assert len({index for shard in shards for index in shard}) == 18
+@pytest.mark.parametrize("size", [24, 29, 31])
+def test_windows_hold_the_same_samples_on_any_number_of_processes(size):
+    """Eight samples a step: one process with 8, two with 4, four with 2."""
+    seen = []
+    for count in (1, 2, 4):
+        own = 8 // count
+        shards = [drawn(sampler(r, count, own, size), 6 * own) for r in range(count)]
+        seen.append(
+            [sorted(i for s in shards for i in s[k * own : (k + 1) * own]) for k in range(6)]
+        )
+    assert seen[0] == seen[1] == seen[2]
+    assert all(len(set(window)) == 8 for window in seen[0])
+    # Three windows an epoch: what is left over of it is in no window.
+    assert len({index for window in seen[0][:3] for index in window}) == 24
 
 
 def test_too_small_a_dataset_is_an_error():

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from experiments.speed import contestants, report
-from experiments.speed.__main__ import grid_case, quick_case
+from experiments.speed import arithmetic, contestants, report, steps
+from experiments.speed.cases import compare, grid_case, quick_case
 from experiments.speed.measure import peak_bytes
 from experiments.speed.networks import build_arena
 
@@ -46,14 +46,57 @@ def test_peak_memory_counts_what_is_alive_at_once():
     assert 4.0 <= peak_bytes(run) / 2**20 < 5.0
 
 
+def test_flops_of_training_are_those_of_its_products_and_attention(arena):
+    left, right = torch.randn(5, 7, requires_grad=True), torch.randn(7, 3)
+    assert arithmetic.flops(lambda: (left @ right).sum().backward()) == 2 * (2 * 5 * 7 * 3)
+    q = torch.randn(1, 2, 16, 8, requires_grad=True)
+
+    def attend():
+        torch.nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True).sum().backward()
+
+    assert arithmetic.flops(attend) == (2 + 5) * 2 * (2 * 16 * 16 * 8) // 2
+
+
+@pytest.mark.parametrize("make", [steps.grpo, steps.rmsd, steps.visd, steps.opd])
+def test_every_stage_takes_steps(arena, make):
+    fit = make(arena).of(2)
+    times = fit()
+    assert len(times) == 2
+    assert min(times) > 0
+    assert fit.tokens > len(arena.prompt.input_ids) + arena.num_rollouts
+    if make is steps.visd:
+        assert fit.stage.last_step.advantages.all()  # or else its teacher is not asked
+
+
+def test_a_window_goes_through_in_pieces_of_one_bound():
+    fits = {count: steps.window(count, 3) for count in (8, 16)}
+    assert [len(fit()) for fit in fits.values()] == [1, 1]
+    assert [fit.num_pieces for fit in fits.values()] == [1, 2]
+    assert fits[8].stage.max_tokens == fits[16].stage.max_tokens
+    assert fits[16].stage.window.pieces == (tuple(range(8)), tuple(range(8, 16)))
+    assert fits[16].input_bytes == 2 * fits[8].input_bytes > 0
+
+
 @pytest.mark.slow
 def test_every_case_runs_and_is_reported(arena, tmp_path):
-    ratios = quick_case(arena, rounds=1)
+    figures = quick_case(arena, rounds=1, windows=(8, 16))
     expected = {"train_shared_vs_dense", "rollout_vs_stock", "step_vs_dense", "step_vs_trl"}
-    assert {*expected, "peak_memory_vs_dense"} <= ratios.keys()
-    assert all(value > 0 for value in ratios.values())
-    assert "step_vs_trl" in report.quick_table(ratios)
-    report.write(tmp_path, ratios, [grid_case(arena, rounds=1)])
+    expected |= {"grpo_steady_step_vs_trl", "seconds/grpo_steady_step", "peak_memory_vs_dense"}
+    expected |= {"train_share_of_matmul_rate", "seconds/visd_steady_step", "peak_mib/window_16"}
+    expected |= {"window_peak_memory_16_vs_8", "window_tokens_per_s_16_vs_8"}
+    assert expected <= figures.keys()
+    assert all(value > 0 for value in figures.values())
+    assert "step_vs_trl" in report.quick_table(figures)
+    report.write(tmp_path, figures, [grid_case(arena, rounds=1)])
     assert json.loads((tmp_path / "quick.json").read_text())["device"]
     assert (tmp_path / "grid.csv").read_text().count("\n") == 2
+    assert (tmp_path / "steps.csv").read_text().count("\n") == 6
     assert (tmp_path / "speed.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_another_size_is_compared_alike():
+    arena = build_arena(100, 2, 3, "tiny/qwen3-vl/4m")
+    assert arena.ours.config.get_text_config().hidden_size == 256
+    figures = compare(arena, rounds=1)
+    assert all(value > 0 for value in figures.values())

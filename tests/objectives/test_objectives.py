@@ -8,11 +8,10 @@ from lit_vdistill.objectives.advantages import group_advantages, has_signal
 from lit_vdistill.objectives.adversarial import (
     discriminator_reward,
     pair_weights,
-    pairwise_loss,
-    pearson,
+    pairwise_total,
 )
 from lit_vdistill.objectives.kl import kl_estimate
-from lit_vdistill.objectives.policy import clipped_surrogate, masked_average
+from lit_vdistill.objectives.policy import clipped_surrogate, masked_total
 from lit_vdistill.objectives.schedules import learning_rate_factor
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2]])
@@ -77,15 +76,16 @@ def test_clipping_stops_the_gradient_only_where_the_step_went_far_enough():
 def test_reductions_by_hand_and_padding_changes_nothing():
     values = torch.tensor([[1.0, 2.0, 3.0], [4.0, math.nan, math.inf]])
     mask = torch.tensor([[True, True, True], [True, False, False]])
-    assert masked_average(values, mask, "sequence_mean").item() == 3.0
-    assert masked_average(values, mask, "token_mean").item() == 2.5
+    assert masked_total(values, mask, "sequence_mean").item() == 2.0 + 4.0
+    assert masked_total(values, mask, "token_mean").item() == 6.0 + 4.0
     longer = torch.nn.functional.pad(values, (0, 2), value=9.0)
     longer_mask = torch.nn.functional.pad(mask, (0, 2))
-    for reduction in ("sequence_mean", "token_mean"):
-        assert masked_average(longer, longer_mask, reduction) == masked_average(
-            values, mask, reduction
-        )
-    assert masked_average(values, torch.zeros_like(mask)).item() == 0.0
+    weights = torch.tensor([0.5, 0.0])
+    for reduction, weighted in (("sequence_mean", 1.0), ("token_mean", 3.0)):
+        total = masked_total(values, mask, reduction)
+        assert masked_total(longer, longer_mask, reduction) == total
+        assert masked_total(values, mask, reduction, weights).item() == weighted
+    assert masked_total(values, torch.zeros_like(mask)).item() == 0.0
 
 
 def test_kl_estimators_by_hand():
@@ -118,13 +118,13 @@ def test_k2_has_the_gradient_of_the_true_kl():
 def test_equation_7_by_hand():
     teacher, student = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 0.0])
     weights = torch.tensor([0.5, 1.0])
-    expected = (0.5 * -logsigmoid(torch.tensor(1.0)) + math.log(2)) / 2
-    torch.testing.assert_close(pairwise_loss(teacher, student, weights), expected)
+    expected = 0.5 * -logsigmoid(torch.tensor(1.0)) + math.log(2)
+    torch.testing.assert_close(pairwise_total(teacher, student, weights), expected)
 
 
 def test_no_pairs_give_zero_with_a_gradient_path():
     scores = torch.randn(3, requires_grad=True)
-    loss = pairwise_loss(scores[:0], scores[:0], torch.ones(0))
+    loss = pairwise_total(scores[:0], scores[:0], torch.ones(0))
     loss.backward()
     assert loss.item() == 0.0
     assert torch.equal(scores.grad, torch.zeros(3))
@@ -132,10 +132,10 @@ def test_no_pairs_give_zero_with_a_gradient_path():
 
 def test_pair_weights_are_the_two_readings():
     q = torch.tensor([0.5, 1.0])
-    assert pair_weights(q, "none").tolist() == [1.0, 1.0]
-    assert pair_weights(q, "q").tolist() == [0.5, 1.0]
-    torch.testing.assert_close(pair_weights(q, "q_norm"), torch.tensor([2 / 3, 4 / 3]))
-    assert pair_weights(q[:0], "q_norm").numel() == 0
+    assert pair_weights(q, 0.75, "none").tolist() == [1.0, 1.0]
+    assert pair_weights(q, 0.75, "q").tolist() == [0.5, 1.0]
+    torch.testing.assert_close(pair_weights(q, 0.75, "q_norm"), torch.tensor([2 / 3, 4 / 3]))
+    assert pair_weights(q[:0], 0.0, "q_norm").numel() == 0
 
 
 def test_discriminator_reward_transforms():
@@ -146,14 +146,6 @@ def test_discriminator_reward_transforms():
     torch.testing.assert_close(centred, torch.tensor([[1 / (1 + math.e**2), 0.5]]))
     assert discriminator_reward(scores, pool, "raw").tolist() == [[0.0, 2.0]]
     assert discriminator_reward(scores, pool, "sigmoid")[0, 0].item() == 0.5
-
-
-def test_pearson_by_hand_and_without_spread():
-    x = torch.tensor([1.0, 2.0, 3.0])
-    assert pearson(x, 2 * x + 1).item() == pytest.approx(1.0)
-    assert pearson(x, -x).item() == pytest.approx(-1.0)
-    assert pearson(x, torch.ones(3)).item() == 0.0
-    assert pearson(x[:1], x[:1]).item() == 0.0
 
 
 def test_learning_rate_by_hand():

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import (
     Content,
     OuterFormat,
+    Reward,
     TaskFormat,
     answer_quality,
     composite_reward,
@@ -11,7 +14,7 @@ from lit_vdistill.rewards import (
     rule_score,
 )
 from lit_vdistill.rewards.content import epsilon_accuracy
-from lit_vdistill.types import Task
+from lit_vdistill.types import Rollout, Task
 
 
 def respond(answer):
@@ -94,3 +97,42 @@ def test_composite_is_the_weighted_sum_of_equation_6(make_sample):
 def test_epsilon_is_relative_beyond_one():
     assert epsilon_accuracy(1000.0, 1009.0, 0.01) == 1.0
     assert epsilon_accuracy(0.0, 0.02, 0.01) == 0.0
+
+
+class Brevity(Reward):
+    """Half for coming to an end, half for doing so within four tokens."""
+
+    name = "brevity"
+
+    def __call__(self, response, sample):
+        rollout = response.rollout
+        if rollout is None or rollout.is_truncated:
+            return 0.0
+        return 1.0 if len(rollout.completion_ids) <= 4 else 0.5
+
+
+def test_a_reward_may_see_the_whole_rollout(make_sample):
+    text = "<think>t</think><answer>B</answer>"
+    rollout = Rollout("s1", 0, (1, 2, 3), (0.0,) * 3, text, False, 1.0)
+    rewards = [Brevity(), Content()]
+    scores = [
+        reward_breakdown(rewards, each, make_sample())
+        for each in (
+            rollout,
+            replace(rollout, completion_ids=(1,) * 5),
+            replace(rollout, is_truncated=True),
+            text,
+        )
+    ]
+    assert [parts["brevity"] for parts in scores] == [1.0, 0.5, 0.0, 0.0]
+    # What reads the text alone sees the same in all of them.
+    assert [parts["content"] for parts in scores] == [1.0] * 4
+
+
+def test_two_rewards_of_a_class_stand_in_one_list_under_names_of_their_own(make_sample):
+    strict, lax = Content(0.4), Content(0.2, epsilon=0.1, name="near")
+    sample = make_sample("numerical", "100")
+    parts = reward_breakdown([strict, lax], "<think>t</think><answer>109</answer>", sample)
+    assert parts == {"content": 0.0, "near": 1.0}
+    assert composite_reward([strict, lax], parts) == pytest.approx(0.2)
+    assert Content().name == "content"

@@ -12,11 +12,11 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_vdistill.models.prompt import encode_prompt
-from lit_vdistill.models.sharding import Room, is_sharded
+from lit_vdistill.models.sharding import Room, is_sharded, shard
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 from lit_vdistill.rollouts import hf_engine
 from lit_vdistill.rollouts.engine import SamplingConfig, rollout_turns
@@ -68,9 +68,8 @@ def sharded(policy, sharding):
     """A call that takes a step with the sharded policy: what was drawn, loss, gradient norm."""
     step = Step(policy)
     if sharding != "zero3":
-        parts = (*policy.model.language_model.layers, policy.model.visual, policy)
-        for part in parts if sharding == "fsdp2" else ():
-            fully_shard(part)
+        if sharding == "fsdp2":
+            shard(policy, init_device_mesh("cpu", (2,)))
 
         def take(sample, inputs):
             drawn, loss = step(sample, inputs)

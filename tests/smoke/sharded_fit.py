@@ -1,78 +1,160 @@
-"""Four steps on two CPU processes, by DDP or DeepSpeed ZeRO: a program, not a test.
+"""Short runs on one or several CPU processes under any strategy: a program, not a test.
 
-python tests/smoke/sharded_fit.py METHOD STRATEGY WORLD STUDENT OUT [PRECISION CHECKPOINTS], METHOD
-being rmsd or visd and STRATEGY ddp or a ZeRO stage. The folder of checkpoints is filled after step
-2, or resumed from where it has one.
+python tests/smoke/sharded_fit.py DATA STUDENT CASES, in each process, with LOCAL_RANK, MASTER_ADDR
+and MASTER_PORT set where there are several; CASES is a JSON list of fields of `Case`. A case leaves
+its student at OUT and what its steps were at OUT.json.
 """
 
+import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lightning.fabric.utilities.seed import reset_seed
+from cpu_deepspeed import CPUDeepSpeed
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from callbacks import EMATeacherUpdate, ExportStudent
+from callbacks import EMATeacherUpdate, ExportStudent, RandomState, TokenCreditView
+from lit_vdistill import processes
 from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistillDataModule
 from lit_vdistill.data.dataset import PromptConfig
+from lit_vdistill.media.video import FrameConfig
+from lit_vdistill.models import logprobs
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.stages.on_policy import PolicyLossConfig
+from lit_vdistill.stages import vlm_stage
+from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.replay import CreditConfig
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
+from lit_vdistill.stages.sft import SFTModule
 from lit_vdistill.stages.visd import VISDModule
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
 
-
-class CPUDeepSpeed(DeepSpeedStrategy):
-    """DeepSpeed without the check for CUDA; gloo instead of NCCL."""
-
-    def setup_environment(self):
-        DDPStrategy.setup_environment(self)
-
-    def setup_distributed(self):
-        reset_seed()
-        self.set_world_ranks()
-        self._init_deepspeed_distributed()
-
-    @property
-    def root_device(self):
-        return torch.device("cpu", self.local_rank)
+RATES = {"sgd": 8e-3, "adamw": 1e-4}
 
 
-def stage_of(method, student):
+@dataclass(frozen=True)
+class Case:
+    method: str
+    strategy: str
+    """ddp, fsdp2, fsdp2-file (its checkpoints are one file), auto, or
+    a ZeRO stage, which may be followed by -universal (it resumes from such a checkpoint)."""
+    out: str
+    num_processes: int = 1
+    optimizer: str = "sgd"
+    precision: str = "32-true"
+    num_steps: int = 3
+    num_pieces: int = 2
+    window_size: int = 4
+    """Prompts of a step, over all processes."""
+    save_to: str | None = None
+    """A folder: a checkpoint after step 2 is written there."""
+    resume_from: str | None = None
+    view_to: str | None = None
+    """A folder for `TokenCreditView`."""
+
+
+class PaidByTokens:
+    """An untrained student earns nothing from rules; its tokens give groups a signal all the same.
+
+    Samples marked idle pay nothing: their rollouts have no advantage.
+    """
+
+    def rule_rewards(self, experience):
+        paid = [
+            [float("idle" not in g.sample.meta) * (sum(r.completion_ids) % 7) for r in g.rollouts]
+            for g in experience.groups
+        ]
+        return torch.tensor(paid, device=self.device)
+
+
+class GRPO(PaidByTokens, OnPolicyModule): ...
+
+
+class RMSD(PaidByTokens, RMSDModule): ...
+
+
+class VISD(PaidByTokens, VISDModule): ...
+
+
+def stage_of(case, student):
+    rate = RATES[case.optimizer]
     shared = {
-        "sampling": SamplingConfig(max_completion_tokens=6),
+        "sampling": SamplingConfig(max_completion_tokens=12, max_tokens=400),
         "validation": ValidationConfig(num_samples=0),
-        "optim": OptimConfig(lr=1e-3),
+        "optim": OptimConfig(lr=rate, decay="constant", horizon=10),
     }
-    if method == "rmsd":
-        return RMSDModule(
-            VLMConfig(student),
-            [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)],
-            disc=DiscriminatorConfig(warmup_max_steps=1, lr=1e-3),
-            loss=PolicyLossConfig(group_size=2),
-            **shared,
-        )
+    rewards = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
+    dtype = "bfloat16" if case.precision == "bf16-true" else "float32"
+    policy = VLMConfig(student, dtype=dtype, verify_shared_prefix="never")
+    if case.method == "sft":
+        return SFTModule(policy, rewards, **shared)
+    if case.method == "grpo":
+        frozen = VLMConfig(student, freeze_vision=True)
+        loss = PolicyLossConfig(group_size=3, kl_coef=0.0, reduction="token_mean")
+        return GRPO(frozen, rewards, loss=loss, **shared)
+    if case.method == "rmsd":
+        # The policy begins to learn within the run.
+        disc = DiscriminatorConfig(warmup_max_steps=1, lr=rate, pair_weight="q_norm")
+        loss = PolicyLossConfig(group_size=3, kl_coef=0.1)
+        return RMSD(policy, rewards, disc=disc, loss=loss, **shared)
     # A teacher that follows fast and decides all, so that a wrong one would show.
-    return ByLength(
-        VLMConfig(student),
-        [OuterFormat()],
+    return VISD(
+        policy,
+        rewards,
         credit=CreditConfig(mix=1.0, clip=0.9, top_k=4),
-        loss=PolicyLossConfig(group_size=2, kl_coef=0.0),
+        loss=PolicyLossConfig(group_size=3, kl_coef=0.0),
         **shared,
     )
 
 
-class ByLength(VISDModule):
-    """An untrained student earns nothing from a verifier; this one pays for short rollouts."""
+def strategy_of(case):
+    if case.strategy in ("auto", "ddp"):
+        return case.strategy
+    if case.strategy.startswith("fsdp2"):
+        return ModelParallelStrategy(
+            case.num_processes, 1, save_distributed_checkpoint=case.strategy == "fsdp2"
+        )
+    stage = int(case.strategy[0])
+    if case.strategy.endswith("universal"):
+        config = {
+            "zero_optimization": {"stage": stage},
+            "zero_allow_untested_optimizer": True,
+            "checkpoint": {"load_universal": True},
+        }
+        return CPUDeepSpeed(config=config)
+    # Buckets of the size of these networks, so that there are several.
+    return CPUDeepSpeed(stage=stage, reduce_bucket_size=100_000, allgather_bucket_size=100_000)
 
-    def rule_rewards(self, sampled):
-        lengths = [[float(-len(r.completion_ids)) for r in g.rollouts] for g in sampled.groups]
-        return torch.tensor(lengths, device=self.device)
+
+class Chronicle(Callback):
+    """Writes what the steps were: loss, and rollouts and a random number of all processes."""
+
+    def __init__(self, out):
+        self.out, self.steps = Path(f"{out}.json"), []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if not batch.is_last:
+            return
+        window = getattr(pl_module, "window", None)
+        groups = window.experience.groups if window else ()
+        drawn = {g.sample.id: [r.completion_ids for r in g.rollouts] for g in groups}
+        everywhere = processes.gather((drawn, torch.rand(()).item()))
+        self.steps.append(
+            {
+                "loss": pl_module._values["train/loss"],
+                "rollouts": {name: ids for part, _ in everywhere for name, ids in part.items()},
+                "numbers": [number for _, number in everywhere],
+            }
+        )
+
+    def on_train_end(self, trainer, pl_module):
+        if trainer.is_global_zero:
+            self.out.write_text(json.dumps(self.steps))
 
 
 class KeepTeacher(Callback):
@@ -82,41 +164,67 @@ class KeepTeacher(Callback):
         self.out = out
 
     def on_train_end(self, trainer, pl_module):
-        torch.save(pl_module._ema.master, f"{self.out}.teacher{trainer.global_rank}.pt")
+        torch.save(pl_module._ema.state(), f"{self.out}.teacher{trainer.global_rank}.pt")
 
 
-def main(method, strategy, world, student, out, precision="32-true", checkpoints=None):
+class UnlikeStates(Callback):
+    """Processes whose random states differ, as dropout of unlike data leaves them."""
+
+    def on_fit_start(self, trainer, pl_module):
+        torch.manual_seed(100 + trainer.global_rank)
+
+
+def run(data, student, case):
     seed_everything(0)
-    data = VideoDistillDataModule(
-        student,
-        SourceConfig(f"{world}/train.jsonl", f"{world}/val.jsonl", world, f"{world}/pool.jsonl"),
-        prompt=PromptConfig(template="short"),
-        loader=LoaderConfig(batch_size=1, val_batch_size=3),
+    if case.optimizer == "sgd":
+        vlm_stage.RestingAdamW = lambda groups, weight_decay: torch.optim.SGD(groups)
+    sources = SourceConfig(
+        f"{data}/train.jsonl", f"{data}/val.jsonl", data, f"{data}/pool.jsonl", f"{data}/frames"
     )
-    stage = stage_of(method, student)
-    more = [EMATeacherUpdate(rate=0.5), KeepTeacher(out)] if method == "visd" else []
-    kept = Path(checkpoints, "step=2.ckpt") if checkpoints else None
-    is_resumed = kept is not None and kept.exists()
-    if kept is not None and not is_resumed:
-        more.append(ModelCheckpoint(checkpoints, "{step}", every_n_train_steps=2, save_top_k=-1))
+    module = VideoDistillDataModule(
+        student,
+        sources,
+        frames=FrameConfig(num_frames=6),
+        prompt=PromptConfig(template="short"),
+        loader=LoaderConfig(batch_size=case.window_size // case.num_processes),
+    )
+    stage = stage_of(case, student)
+    more = [UnlikeStates(), RandomState(), Chronicle(case.out), ExportStudent(case.out)]
+    if case.method == "visd":
+        more += [EMATeacherUpdate(rate=0.5), KeepTeacher(case.out)]
+    if case.view_to:
+        more.append(TokenCreditView(case.view_to, every_n_steps=1))
+    if case.save_to:
+        more.append(ModelCheckpoint(case.save_to, "{step}", every_n_train_steps=2, save_top_k=-1))
     trainer = Trainer(
         accelerator="cpu",
-        devices=2,
-        strategy="ddp" if strategy == "ddp" else CPUDeepSpeed(stage=int(strategy)),
-        precision=precision,
-        max_steps=4,
-        accumulate_grad_batches=2,
-        gradient_clip_val=0.05,
-        limit_val_batches=1,
-        num_sanity_val_steps=0,
-        val_check_interval=8,
+        devices=case.num_processes,
+        strategy=strategy_of(case),
+        precision=case.precision,
+        max_steps=case.num_steps,
+        accumulate_grad_batches=case.num_pieces,
+        # SGD's steps show a wrong scale of gradients, AdamW's a wrong norm.
+        gradient_clip_val=None if case.optimizer == "sgd" else 0.5,
+        limit_val_batches=0,
         logger=False,
-        enable_checkpointing=kept is not None and not is_resumed,
+        enable_checkpointing=case.save_to is not None,
         enable_progress_bar=False,
+        enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[*more, ExportStudent(out)],
+        callbacks=more,
     )
-    trainer.fit(stage, data, ckpt_path=kept if is_resumed else None)
+    trainer.fit(stage, module, ckpt_path=case.resume_from)
+
+
+def main(data, student, cases):
+    adamw = vlm_stage.RestingAdamW
+    # Chunks of so few tokens that processes have unlike numbers of them.
+    for scores in (logprobs.head_scores, logprobs.completion_logprobs):
+        scores.__kwdefaults__["chunk_size"] = 8
+    for case in json.loads(cases):
+        run(data, student, Case(**case))
+        vlm_stage.RestingAdamW = adamw
+        unset_hf_deepspeed_config()  # lasts as long as its stage, and some callback holds that
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Stop and resume equals an uninterrupted run, to the bit, on CPU."""
 
+import csv
+
 import pytest
 import torch
 
@@ -46,6 +48,68 @@ def test_resume_is_exact(small_run, tmp_path, rewarded_by_text, config, stop):
         assert has_moved(state, "policy.lm_head.weight", "ema_teacher.lm_head.weight")
     for index, moments in expected_optimizer.items():
         assert torch.equal(optimizer[index]["exp_avg_sq"], moments["exp_avg_sq"])
+
+
+# Six steps, stopped behind the third: between the two updates of the second window (whose policy
+# has moved in the first: the warm-up takes one window), or with two pieces behind each step.
+LAMBDA = ["--trainer.callbacks+=callbacks.LambdaAnnealing", "--trainer.callbacks.num_steps=2"]
+TWICE = ["--model.loss.updates_per_rollout=2"]
+PIECES = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=4"]
+RESAMPLED = ["--model.loss.group_size=2", "--model.loss.resample_no_signal=1"]
+WARM = "--model.disc.warmup_max_steps=2"
+WITHIN = {
+    "rmsd-updates": ("rmsd", [*SMALL["rmsd"], WARM, *TWICE]),
+    "visd-updates": ("visd", [*SMALL["visd"], *TWICE]),
+    "visd-updates-lambda0": ("visd", [*SMALL["visd"], *TWICE, *LAMBDA]),
+    "sft-pieces": ("sft", PIECES),
+    "rmsd-pieces": ("rmsd", [*SMALL["rmsd"], WARM, *PIECES]),
+    "visd-pieces": ("visd", [*SMALL["visd"], *PIECES]),
+    "grpo-resampled": ("grpo", RESAMPLED),
+    "rmsd-all": ("rmsd", [*RESAMPLED, WARM, *TWICE, *PIECES]),
+}
+LONG = ("visd-updates-lambda0", "rmsd-pieces", "visd-pieces", "rmsd-all")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[pytest.mark.matrix] if c in LONG else []) for c in WITHIN],
+)
+def test_resume_within_a_window_is_exact(small_run, tmp_path, rewarded_by_text, case):
+    config, extra = WITHIN[case]
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    six = ["--trainer.max_steps=6", "--trainer.val_check_interval=2", "--data.loader.batch_size=4"]
+    curve = ["--trainer.logger.class_path=lit_vdistill.tracking.csv_curves.CSVCurves"]
+    curve += ["--trainer.log_every_n_steps=1"]
+    for folder, more in ((whole, []), (resumed, [f"--ckpt_path={whole}/all/step=3.ckpt"])):
+        saved = [*CHECKPOINTS, f"--trainer.callbacks.dirpath={folder}/all"]
+        logger = [*curve, f"--trainer.logger.save_dir={folder}"]
+        small_run(config, folder, *six, *extra, *logger, *saved, *more)
+    start, _ = weights(whole / "all" / "step=3.ckpt")
+    expected, expected_optimizer = weights(whole / "all" / "step=6.ckpt")
+    state, optimizer = weights(resumed / "all" / "step=6.ckpt")
+    assert [name for name in expected if not torch.equal(state[name], expected[name])] == []
+    assert not torch.equal(start["policy.lm_head.weight"], state["policy.lm_head.weight"])
+    for index, moments in expected_optimizer.items():
+        assert torch.equal(optimizer[index]["exp_avg_sq"], moments["exp_avg_sq"])
+    known, found = curves(whole), curves(resumed)
+    assert [row["step"] for row in found] == ["3", "4", "5"]
+    for row, other in zip(known[3:], found, strict=True):
+        assert of_the_step(row) == of_the_step(other)
+    if "resampled" in case:
+        assert any(float(row["rollout/resampled"]) > 0 for row in known)
+
+
+def curves(folder):
+    """What was logged of each step."""
+    (path,) = folder.rglob("metrics.csv")
+    return [row for row in csv.DictReader(path.open()) if row["train/loss"]]
+
+
+def of_the_step(row):
+    """What says something about what was learnt, and not how long it took or for the first time."""
+    others = ("time/", "perf/", "epoch", "verify/", "shared/")
+    known = {name: value for name, value in row.items() if value not in ("", "nan")}
+    return {name: value for name, value in known.items() if not name.startswith(others)}
 
 
 def has_moved(state, of_policy, of_teacher):

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
+from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
-from lit_vdistill.stages.step import SampledStep
+from lit_vdistill.stages.step import Experience
 from lit_vdistill.types import RolloutGroup
 
 RIGHT = "<think>t</think><answer>B</answer>"
@@ -53,8 +54,6 @@ def test_equal_text_scores_equal_to_the_bit(batch_of, sampled_of, prepare):
 
 def test_equal_text_with_other_tokens_scores_equal_too(batch_of, rollouts_of, prepare):
     """The policy may spell a text by tokens that the tokenizer would not choose."""
-    from dataclasses import replace
-
     stage = wake(prepare(rmsd()))
     batch = batch_of(["B"])
     (one, other) = rollouts_of("s0", [RIGHT, RIGHT])
@@ -62,14 +61,15 @@ def test_equal_text_with_other_tokens_scores_equal_too(batch_of, rollouts_of, pr
         other, completion_ids=(*stage.processor.tokenizer("<").input_ids, *one.completion_ids)
     )
     group = RolloutGroup(batch.items[0].sample, (one, spelled))
-    sampled = SampledStep(batch, (group,), (({}, {}),))
+    sampled = Experience(batch, (group,), (({}, {}),))
     students, _ = stage._score_both(sampled, stage.match_teachers(sampled))
     assert students[0, 0] == students[0, 1]
 
 
-def test_composite_reward_by_hand(batch_of, sampled_of, prepare):
+def test_composite_reward_by_hand(batch_of, sampled_of, prepare, window_of):
     stage = wake(prepare(rmsd()))
     sampled = sampled_of(REWARDS, batch_of(["B", "B"]), [RIGHT, WRONG])
+    window_of(stage, sampled)
     scores = stage.score_groups(sampled)
     students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
     paid = torch.sigmoid(students - teachers[0][0]).detach()
@@ -78,22 +78,28 @@ def test_composite_reward_by_hand(batch_of, sampled_of, prepare):
     torch.testing.assert_close(scores.rewards, expected)
 
 
-def test_discriminator_loss_by_hand(batch_of, sampled_of, prepare):
+def test_discriminator_loss_by_hand(batch_of, sampled_of, prepare, window_of):
     stage = wake(prepare(rmsd(pair_weight="q")))
     sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
     students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
     expected = -(logsigmoid(teachers[0][0] - students[0])).mean()
+    window_of(stage, sampled)
     scores = stage.score_groups(sampled)
     torch.testing.assert_close(scores.auxiliary_loss, expected)
-    assert scores.metrics["disc/pair_weight"] == 1.0
+    values = stage.metrics.reduced()
+    assert values["disc/loss"] == pytest.approx(expected.item())
+    assert values["disc/pair_weight"] == 1.0
     # The first pair is equal text: a tie, which says nothing about accuracy.
-    assert scores.metrics["disc/ties"] == 0.5
-    assert scores.metrics["disc/accuracy"] == float(teachers[0][0] > students[0, 1])
+    assert values["disc/ties"] == 0.5
+    assert values["disc/accuracy"] == float(teachers[0][0] > students[0, 1])
 
 
-def test_truncated_rollouts_make_no_pair_and_earn_the_least(batch_of, sampled_of, prepare):
+def test_truncated_rollouts_make_no_pair_and_earn_the_least(
+    batch_of, sampled_of, prepare, window_of
+):
     stage = wake(prepare(rmsd(group_size=3)))
     sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG, "<think>t…"])
+    window_of(stage, sampled)
     scores = stage.score_groups(sampled)
     paid = torch.tensor(scores.columns["disc"])[0]
     assert paid[2] == paid[:2].min()
@@ -103,15 +109,16 @@ def test_truncated_rollouts_make_no_pair_and_earn_the_least(batch_of, sampled_of
 
 
 def test_an_empty_pool_pays_nothing_and_still_touches_the_discriminator(
-    batch_of, sampled_of, prepare
+    batch_of, sampled_of, prepare, window_of
 ):
     stage = wake(prepare(rmsd()))
     batch = batch_of(["A", "C"])  # all wrong: q = 0
     sampled = sampled_of(REWARDS, batch, [RIGHT, WRONG])
+    window_of(stage, sampled)
     scores = stage.score_groups(sampled)
     torch.testing.assert_close(scores.rewards, torch.tensor([[0.6, 0.2]]))
     assert scores.auxiliary_loss.item() == 0.0
-    assert scores.metrics["match/empty_pool"] == 1.0
+    assert stage.metrics.reduced()["match/empty_pool"] == 1.0
     scores.auxiliary_loss.backward()
     assert all(p.grad is not None for p in stage.discriminator.parameters())
 
@@ -155,97 +162,125 @@ def test_without_weight_and_kl_it_is_grpo_to_the_bit(batch_of, prepare):
     grpo = prepare(OnPolicyModule(POLICY, REWARDS, loss=config, sampling=sampling))
     batch = batch_of(["B"], ["A"])
     for stage in (ours, grpo):
-        stage.training_step(batch, 0).backward()
+        stage.training_step(WindowTurn(batch), 0).backward()
     for one, other in zip(ours.policy.parameters(), grpo.policy.parameters(), strict=True):
         assert torch.equal(one.grad, other.grad)
 
 
-def test_policy_and_discriminator_get_no_gradient_from_each_other(batch_of, sampled_of, prepare):
+def test_policy_and_discriminator_get_no_gradient_from_each_other(
+    batch_of, sampled_of, prepare, window_of, outcome_of
+):
     stage = wake(prepare(rmsd()))
     sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
+    window_of(stage, sampled)
     stage.score_groups(sampled).auxiliary_loss.backward()
     assert all(p.grad is None for p in stage.policy.parameters())
     assert all(p.grad is not None for p in stage.discriminator.parameters())
     stage.zero_grad()
-    loss, _ = stage.policy_loss(sampled, sampled.batch.prompts, torch.tensor([[1.0, -1.0]]))
-    loss.backward()
+    outcome = outcome_of(stage, sampled, torch.tensor([[1.0, -1.0]]))
+    stage.policy_loss(sampled, outcome).backward()
     assert all(p.grad is not None for p in stage.policy.parameters())
     assert all(p.grad is None for p in [*stage.discriminator.parameters(), *stage.ref.parameters()])
 
 
-def test_policy_gradient_raises_what_was_better_than_its_siblings(batch_of, sampled_of, prepare):
-    from lit_vdistill.models.layout import Row
+def test_policy_gradient_raises_what_was_better_than_its_siblings(
+    batch_of, sampled_of, prepare, window_of, outcome_of
+):
     from lit_vdistill.models.logprobs import completion_logprobs
 
     stage = prepare(rmsd())
     sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
-    rows = [Row(0, r.completion_ids) for r in sampled.rollouts]
 
     def gap():
         with torch.no_grad():
-            logprobs = completion_logprobs(stage.policy, sampled.batch.prompts, rows).logprobs
-        return (logprobs[0].sum() - logprobs[1].sum()).item()
+            scores = completion_logprobs(stage.policy, sampled.batch.prompts, sampled.rows)
+        return (scores.logprobs[0].sum() - scores.logprobs[1].sum()).item()
 
     before = gap()
+    window_of(stage, sampled)
     optimizer = torch.optim.SGD(stage.policy.parameters(), lr=0.1)
-    stage.policy_loss(sampled, sampled.batch.prompts, torch.tensor([[1.0, -1.0]]))[0].backward()
+    outcome = outcome_of(stage, sampled, torch.tensor([[1.0, -1.0]]))
+    stage.policy_loss(sampled, outcome).backward()
     optimizer.step()
     assert gap() > before
 
 
-def test_kl_starts_at_zero_and_ref_stays(batch_of, prepare):
+def test_kl_starts_at_zero_and_ref_stays(batch_of, prepare, window_of, outcome_of):
     stage = prepare(rmsd())
-    batch = batch_of(["B"])
-    sampled = stage.sample(batch, batch.prompts)
-    _, metrics = stage.policy_loss(sampled, batch.prompts, torch.zeros(1, 2))
-    assert metrics["kl/ref"] == pytest.approx(0.0, abs=1e-6)
-    assert metrics["rollout/logprob_gap"] < 1e-4
+    sampled = stage.sample(batch_of(["B"]))
+    window_of(stage, sampled)
+    stage.policy_loss(sampled, outcome_of(stage, sampled, torch.zeros(1, 2)))
+    values = stage.metrics.reduced()
+    assert values["kl/ref"] == pytest.approx(0.0, abs=1e-6)
+    assert values["rollout/logprob_gap"] < 1e-4
     assert not any(p.requires_grad for p in stage.ref.parameters())
 
 
-def test_warmup_holds_the_policy_and_pays_nothing(batch_of, sampled_of, prepare):
-    stage = wake(prepare(rmsd(warmup_max_steps=5, warmup_accuracy=0.9)))
-    sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
+def test_warmup_holds_the_policy_and_pays_nothing(batch_of, script, prepare, take_step):
+    stage = wake(prepare(rmsd(warmup_max_steps=5, warmup_accuracy=1.1)))
+    script(stage, {"s0": [RIGHT, WRONG]})
     assert stage.is_warming_up
     assert stage.lr_factor("policy", 5) == 0.0
     assert stage.lr_factor("disc", 5) > 0.0
-    torch.testing.assert_close(stage.score_groups(sampled).rewards, torch.tensor([[0.6, 0.2]]))
-    stage.trainer.global_step = 4
-    stage.score_groups(sampled)
+    for step in range(5):
+        assert stage.is_warming_up
+        stage.trainer.global_step = step
+        take_step(stage, batch_of(["B"]))
+        torch.testing.assert_close(stage.last_step.rewards, torch.tensor([[0.6, 0.2]]))
+        assert all(not p.grad.any() for p in stage.policy.parameters())
+        assert any(p.grad.any() for p in stage.discriminator.parameters())
     assert not stage.is_warming_up
-    assert stage.lr_factor("policy", 5) > 0.0
+    # Its clock did not run while it rested, the discriminator's did.
+    assert stage.lr_factor("policy", 5) == stage.lr_factor("disc", 0)
+    assert stage.lr_factor("policy", 7) == stage.lr_factor("disc", 2) > stage.lr_factor("disc", 7)
+    take_step(stage, batch_of(["B"]))
+    assert not torch.allclose(stage.last_step.rewards, torch.tensor([[0.6, 0.2]]))
+    assert any(p.grad.any() for p in stage.policy.parameters())
 
 
-def test_warmup_ends_early_on_accuracy_and_is_in_the_state(batch_of, prepare):
+def test_warmup_ends_early_on_accuracy_and_is_in_the_state(batch_of, prepare, window_of):
     stage = prepare(rmsd(warmup_max_steps=50, warmup_accuracy=0.65))
-    for _ in range(3):
-        stage._update_warmup(0.9)
+    window_of(stage, stage.sample(batch_of(["B"])))
+    for piece in stage.window.pieces:
+        stage.outcomes.append(stage.score(stage.window.experience.part(piece)))
+    # A step in which all rollouts were truncated says nothing.
+    for step, accuracy in enumerate((0.9, math.nan, 0.9, 0.9)):
+        assert stage.is_warming_up
+        stage.trainer.global_step = step
+        stage.finish_step({"disc/accuracy": accuracy})
     assert not stage.is_warming_up
     assert stage.running_accuracy.item() == pytest.approx(0.9 - 0.4 * 0.8**3)
     state = stage.state_dict()
     assert bool(state["is_warm"])
+    assert state["rested_steps"].item() == 4
 
 
-def test_health_is_reported(batch_of, sampled_of, prepare):
+def test_health_is_reported(batch_of, sampled_of, prepare, window_of):
     stage = wake(prepare(rmsd()))
     sampled = sampled_of(REWARDS, batch_of(["B", "A"], ["B"]), [RIGHT, WRONG], [RIGHT, RIGHT])
-    metrics = stage.score_groups(sampled).metrics
+    window_of(stage, sampled)
+    stage.score_groups(sampled)
+    metrics = stage.metrics.reduced()
     for key in ("accuracy", "margin", "corr_length", "corr_quality", "reward_share", "loss"):
         assert math.isfinite(metrics[f"disc/{key}"])
     assert 0.0 < metrics["disc/reward_share"] < 1.0
 
 
-@pytest.mark.parametrize(("freeze_vision", "looks"), [(True, 1), (False, 3)])
+@pytest.mark.parametrize(("freeze_vision", "looks"), [(True, 1), (False, 4)])
 def test_every_video_is_encoded_once_a_network_and_step(
     batch_of, prepare, monkeypatch, freeze_vision, looks
 ):
-    """Once in all with a frozen tower, which policy, reference and discriminator have in common."""
-    stage = wake(prepare(rmsd(policy=replace(POLICY, freeze_vision=freeze_vision))))
+    """Once in all with a frozen tower, which policy, reference and discriminator have in common.
+
+    One that is trained looks for the rollouts without a graph, and with one in its piece.
+    """
+    policy = replace(POLICY, freeze_vision=freeze_vision, verify_shared_prefix="never")
+    stage = wake(prepare(rmsd(policy=policy)))
     tower = type(stage.policy.model.visual)
     calls = []
     stock = tower.forward
     monkeypatch.setattr(tower, "forward", lambda *a, **k: calls.append(1) or stock(*a, **k))
-    stage.training_step(batch_of(["B"], ["A"]), 0).backward()
+    stage.training_step(WindowTurn(batch_of(["B"], ["A"])), 0).backward()
     assert len(calls) == looks
 
 
@@ -258,14 +293,18 @@ def test_a_network_that_cannot_share_prompts_stops_the_first_step(batch_of, prep
         return stock(self, *args, **kwargs)
 
     batch = batch_of(["B"])
-    sampled = stage.sample(batch, batch.prompts)
+    sampled = stage.sample(batch)
     monkeypatch.setattr(stage, "sample", lambda *_: sampled)
     monkeypatch.setattr(layer, "forward", forgetful)
     with pytest.raises(
         RuntimeError, match=r"sharing prompts changes.*policy\.shared_prefix 'never'"
     ):
-        stage.training_step(batch, 0)
-    for unharmed in ({"shared_prefix": "never"}, {"verify_shared_prefix": "never"}):
-        other = prepare(rmsd(policy=replace(POLICY, **unharmed)))
-        monkeypatch.setattr(other, "sample", lambda *_: sampled)
-        other.training_step(batch, 0)
+        stage.training_step(WindowTurn(batch), 0)
+    unharmed = prepare(rmsd(policy=replace(POLICY, shared_prefix="never")))
+    monkeypatch.setattr(unharmed, "sample", lambda *_: sampled)
+    unharmed.training_step(WindowTurn(batch), 0)
+    # Who does not ask is told at the end of the step, before anything is learnt.
+    hasty = prepare(rmsd(policy=replace(POLICY, verify_shared_prefix="never")))
+    monkeypatch.setattr(hasty, "sample", lambda *_: sampled)
+    with pytest.raises(RuntimeError, match="sampler and trainer differ"):
+        hasty.training_step(WindowTurn(batch), 0)

@@ -1,12 +1,17 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.logprobs import completion_logprobs
+from lit_vdistill.models.tokens import response_ids
 from lit_vdistill.models.vlm import VLMConfig
-from lit_vdistill.pool.quality import best_response
 from lit_vdistill.rewards import Answer, GroundedFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages import PrivilegedSFTModule, SFTModule
+from lit_vdistill.stages.sft import TOLD_TOKENS
 
 POLICY = VLMConfig("tiny/qwen3-vl")
 REWARDS = [Answer(), GroundedFormat()]
@@ -17,13 +22,16 @@ def stage_of(kind, prepare, step=0):
     return prepare(kind(POLICY, REWARDS, sampling=SamplingConfig()), step=step)
 
 
-def chosen_of(batch):
-    return [best_response(item.sample, item.pool, 0) for item in batch.items]
+def prompts_and_rows(stage, batch):
+    """What a stage has its policy say to a batch."""
+    stage.begin_step(WindowTurn(batch))
+    rows = [replace(row, prompt=i) for i, rows in enumerate(stage.targets) for row in rows]
+    return [stage.prompt_of(item) for item in batch.items], rows
 
 
 def told_of(stage, batch):
     """What is said behind each question, the end of the turn left out."""
-    _, rows = stage.targets(batch, chosen_of(batch))
+    _, rows = prompts_and_rows(stage, batch)
     tail = len(rows[0].context_ids)
     return [stage.processor.tokenizer.decode(row.context_ids[:-tail]) for row in rows[1::2]]
 
@@ -31,13 +39,15 @@ def told_of(stage, batch):
 def test_the_loss_is_that_of_the_best_response(batch_of, prepare):
     stage = stage_of(SFTModule, prepare)
     batch = batch_of(["A", "B"])
-    prompts, rows = stage.targets(batch, chosen_of(batch))
+    prompts, rows = prompts_and_rows(stage, batch)
     assert stage.processor.tokenizer.decode(rows[0].completion_ids).startswith(
         "<think>t</think><answer>B</answer>"
     )
     scores = completion_logprobs(stage.policy, prompts, rows)
     expected = -scores.logprobs[scores.mask].mean()
-    torch.testing.assert_close(stage.training_step(batch, 0), expected)
+    torch.testing.assert_close(stage.training_step(WindowTurn(batch), 0), expected)
+    assert stage._values["train/loss"] == pytest.approx(expected.item())
+    assert stage._values["train/target_quality"] == 1.0
 
 
 def test_every_target_is_learnt_without_and_with_what_is_told(batch_of, prepare):
@@ -46,14 +56,25 @@ def test_every_target_is_learnt_without_and_with_what_is_told(batch_of, prepare)
     batch = batch_of(["A", "B"], ["B"])
     plain.policy = privileged.policy
     with torch.no_grad():
-        bare = completion_logprobs(plain.policy, *plain.targets(batch, chosen_of(batch)))
-        both = completion_logprobs(privileged.policy, *privileged.targets(batch, chosen_of(batch)))
+        bare = completion_logprobs(plain.policy, *prompts_and_rows(plain, batch))
+        both = completion_logprobs(privileged.policy, *prompts_and_rows(privileged, batch))
     torch.testing.assert_close(both.logprobs[::2], bare.logprobs, atol=1e-5, rtol=0)
     assert (both.logprobs[1::2] - bare.logprobs).abs().max() > 1e-4
     nats = -bare.logprobs.sum(dim=1).mean().item()
-    details = privileged.details(both)
+    privileged.describe(both)
+    details = privileged.metrics.reduced()
     assert details["nll/bare"] == pytest.approx(nats, rel=1e-5)
     assert details["nll/told"] == pytest.approx(-both.logprobs[1::2].sum(dim=1).mean().item())
+
+
+def test_room_for_a_target_is_that_of_the_longest_and_twice_where_it_is_told(prepare):
+    plain, privileged = stage_of(SFTModule, prepare), stage_of(PrivilegedSFTModule, prepare)
+    texts = ["a", "a red dog runs to the left", "b"]
+    length = len(response_ids(plain.processor, texts[1]))
+    for stage, expected in ((plain, length), (privileged, 2 * length + TOLD_TOKENS)):
+        pool = SimpleNamespace(longest_responses=lambda: texts)
+        stage.trainer.datamodule = SimpleNamespace(train_set=pool)
+        assert stage.piece_cost(100) == 100 + expected
 
 
 def test_how_much_is_told_varies_over_the_steps(batch_of, prepare):

@@ -4,10 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import HeadRequest, completion_logprobs
 from lit_vdistill.models.prompt import split_prompt
+from lit_vdistill.models.tokens import plain_ids
 from lit_vdistill.models.vlm import VLMConfig
+from lit_vdistill.responses.prompts import privileged_text
 from lit_vdistill.rewards import Answer, GroundedFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
@@ -55,25 +58,27 @@ def two_groups(batch_of, sampled_of):
 ADVANTAGES = torch.tensor([[1.0, -1.0], [0.0, 0.0]])
 
 
-def credit_of(stage, sampled, advantages=ADVANTAGES):
-    """Factors and metrics as `policy_loss` gets them."""
-    seen = []
-    stock = stage.start_credit
+@pytest.fixture
+def credit_of(window_of, outcome_of):
+    """Loss, factors and metrics of an update of a piece."""
 
-    def start(sampled, advantages):
-        credit = stock(sampled, advantages)
-        weigh = credit.weigh
-        credit.weigh = lambda scores: seen.append(weigh(scores)) or seen[-1]
-        return credit
+    def build(stage, sampled, advantages=ADVANTAGES, is_viewed=False):
+        window_of(stage, sampled)
+        stage.wants_view = is_viewed
+        outcome = outcome_of(stage, sampled, advantages)
+        stage.outcomes = [outcome]
+        seen, stock = [], outcome.method.terms
+        outcome.method.terms = lambda *args: seen.append(stock(*args)) or seen[-1]
+        loss = stage.policy_loss(sampled, outcome)
+        return loss, seen[0].factors, stage.metrics.reduced()
 
-    stage.start_credit = start
-    loss, _ = stage.policy_loss(sampled, sampled.batch.prompts, advantages)
-    stage.start_credit = stock
-    return loss, *seen[0]
+    return build
 
 
 @pytest.mark.parametrize("support", ["top_k", "sampled_token"])
-def test_a_teacher_that_is_the_student_and_knows_nothing_gives_one(prepare, two_groups, support):
+def test_a_teacher_that_is_the_student_and_knows_nothing_gives_one(
+    prepare, two_groups, support, credit_of
+):
     """r = "" and equal weights: Δ is exactly 0, so the replay is aligned token by token.
 
     Where a group is left out, rounding of matrix products of another size remains.
@@ -88,7 +93,7 @@ def test_a_teacher_that_is_the_student_and_knows_nothing_gives_one(prepare, two_
 
 
 @pytest.mark.parametrize("support", ["top_k", "sampled_token"])
-def test_credit_follows_what_the_teacher_knows(prepare, two_groups, support):
+def test_credit_follows_what_the_teacher_knows(prepare, two_groups, support, credit_of):
     stage = prepare(visd(support=support, mix=0.5, clip=0.2))
     _, factors, metrics = credit_of(stage, two_groups)
     active = factors[:2]
@@ -101,7 +106,7 @@ def test_credit_follows_what_the_teacher_knows(prepare, two_groups, support):
     assert metrics["judge/failures"] == 0.0
 
 
-def test_the_log_ratio_is_the_papers_on_whole_logits(prepare, two_groups):
+def test_the_log_ratio_is_the_papers_on_whole_logits(prepare, two_groups, credit_of):
     """Δ of one rollout, recomputed from a plain forward over the teacher's own sequence."""
     stage = prepare(visd(top_k=3, mix=1.0, clip=0.99))
     with torch.no_grad():
@@ -131,9 +136,6 @@ def test_the_log_ratio_is_the_papers_on_whole_logits(prepare, two_groups):
 
 
 def privileged(stage, sampled):
-    from lit_vdistill.models.tokens import plain_ids
-    from lit_vdistill.responses.prompts import privileged_text
-
     text = privileged_text(sampled.groups[0].sample, "feedback", "look again")
     for part in ("<answer>B</answer>", "<t>2.0</t>s to <t>8.0</t>s", "<obj>dog</obj>", "look"):
         assert part in text
@@ -158,13 +160,13 @@ def test_without_mixing_it_is_grpo_to_the_bit(batch_of, prepare):
     ours.credit_mix = 0.0
     ours.ema_teacher = None
     for stage in (ours, grpo):
-        stage.training_step(batch, 0).backward()
+        stage.training_step(WindowTurn(batch), 0).backward()
     for one, other in zip(ours.policy.parameters(), grpo.policy.parameters(), strict=True):
         assert torch.equal(one.grad, other.grad)
     assert judge.cases == []
 
 
-def test_groups_without_signal_cost_nothing(prepare, two_groups, monkeypatch):
+def test_groups_without_signal_cost_nothing(prepare, two_groups, monkeypatch, credit_of):
     judge = Scripted()
     stage = prepare(visd(judge))
     calls = []
@@ -185,13 +187,14 @@ def test_groups_without_signal_cost_nothing(prepare, two_groups, monkeypatch):
     assert judge.cases == []
     assert sum(calls) == 0
     assert (factors == 1).all()
-    # Other processes of the same step have groups with a signal: keys that differ hang the log.
-    _, _, others = credit_of(stage, two_groups)
-    assert metrics.keys() == others.keys()
-    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["judge/rollouts"] == 0.0
+    # Nothing was counted, which is not a value of 0.
+    unknown = {name for name, value in metrics.items() if math.isnan(value)}
+    sides = {"credit/weight_better", "credit/weight_worse"}
+    assert unknown == {"credit/abs_log_ratio", "judge/failures", *sides}
 
 
-def test_a_judge_that_fails_leaves_answer_and_evidence(prepare, two_groups):
+def test_a_judge_that_fails_leaves_answer_and_evidence(prepare, two_groups, credit_of):
     failing, told = Scripted(feedback=None), prepare(visd(conditioning="evidence"))
     stage = prepare(visd(failing))
     _, with_failure, metrics = credit_of(stage, two_groups)
@@ -202,7 +205,7 @@ def test_a_judge_that_fails_leaves_answer_and_evidence(prepare, two_groups):
     assert not torch.equal(with_feedback, with_evidence)
 
 
-def test_credit_carries_no_gradient_into_the_teacher(prepare, two_groups):
+def test_credit_carries_no_gradient_into_the_teacher(prepare, two_groups, credit_of):
     stage = prepare(visd())
     loss, factors, _ = credit_of(stage, two_groups)
     assert not factors.requires_grad
@@ -218,5 +221,80 @@ def test_the_teacher_shares_a_frozen_tower(batch_of, prepare, monkeypatch):
     stock = tower.forward
     monkeypatch.setattr(tower, "forward", lambda *a, **k: looks.append(1) or stock(*a, **k))
     monkeypatch.setattr(stage, "rule_rewards", lambda sampled: torch.tensor([[1.0, 0.0]]))
-    stage.training_step(batch_of(["B"]), 0).backward()
+    stage.training_step(WindowTurn(batch_of(["B"])), 0).backward()
     assert len(looks) == 1
+
+
+@pytest.mark.parametrize("support", ["top_k", "sampled_token"])
+def test_the_view_is_what_the_step_learnt_from(prepare, two_groups, credit_of, support):
+    """And it shows beside it what a replay by hand finds for a teacher that knows the answer."""
+    stage = prepare(visd(support=support, top_k=3, clip=0.99))
+    with torch.no_grad():
+        for parameter in stage.ema_teacher.model.language_model.parameters():
+            parameter.mul_(1.1)
+    _, factors, _ = credit_of(
+        stage, two_groups, torch.tensor([[0.5, -0.9], [0.0, 0.0]]), is_viewed=True
+    )
+    method = stage.outcomes[0].method
+    view, rollout = method.view, two_groups.rollouts[1]
+    length = len(rollout.completion_ids)
+    assert (view.rollout, view.feedback) == (1, "look again")
+    assert list(view.feedback_log_ratio) == method.log_ratio[1, :length].tolist()
+    # λ = 0.5: the factor is half of the weight, and a half.
+    assert [0.5 + 0.5 * w for w in view.weights] == pytest.approx(factors[1, :length].tolist())
+    expected = answer_log_ratio(stage, two_groups, 1, 3 if support == "top_k" else None)
+    assert list(view.answer_log_ratio) == pytest.approx(expected, abs=1e-5)
+    assert list(view.feedback_log_ratio) != pytest.approx(expected, abs=1e-2)
+    judged = [told - known for told, known in zip(view.feedback_log_ratio, expected, strict=True)]
+    assert list(view.judge_log_ratio) == pytest.approx(judged, abs=1e-5)
+
+
+def answer_log_ratio(stage, sampled, index, top_k):
+    """Δ of a teacher that knows the answer, on the top K of the one that knows more; by hand."""
+    rollout, prompt = sampled.rollouts[index], sampled.batch.prompts[0]
+    ids = torch.tensor([rollout.completion_ids])
+    vocab = torch.arange(stage.policy.config.get_text_config().vocab_size)
+    request = HeadRequest(chosen_ids=vocab.expand(1, ids.shape[1], -1))
+    prefix, tail = split_prompt(prompt, stage.processor.tokenizer.eos_token_id)
+
+    def everything(model, prompt, context=()):
+        with torch.no_grad():
+            row = Row(0, rollout.completion_ids, context)
+            return completion_logprobs(model, [prompt], [row], request).chosen_logprobs[0]
+
+    def teacher(conditioning, feedback):
+        text = privileged_text(sampled.groups[0].sample, conditioning, feedback)
+        context = (*plain_ids(stage.processor, text), *tail)
+        return everything(stage.ema_teacher, prefix, context)
+
+    known, told = teacher("answer", None), teacher("feedback", "look again")
+    student = everything(stage.policy, prompt)
+    found = []
+    for t, token in enumerate(ids[0].tolist()):
+        top = told[t].topk(top_k).indices.tolist() if top_k else vocab.tolist()
+        support = sorted({*top, token})
+        ratio = known[t, token] - known[t, support].logsumexp(0)
+        ratio -= student[t, token] - student[t, support].logsumexp(0)
+        found.append(ratio.item())
+    return found
+
+
+def test_asking_for_a_view_changes_no_bit_of_a_gradient(prepare, two_groups, credit_of):
+    found = []
+    for is_viewed in (False, True):
+        stage = prepare(visd())
+        loss, _, metrics = credit_of(stage, two_groups, is_viewed=is_viewed)
+        loss.backward()
+        found.append((loss, metrics, [p.grad for p in stage.policy.parameters()]))
+        assert (stage.outcomes[0].method.view is not None) == is_viewed
+    (loss, metrics, grads), (other_loss, other_metrics, other_grads) = found
+    assert torch.equal(loss, other_loss)
+    assert metrics == other_metrics
+    assert all(torch.equal(one, other) for one, other in zip(grads, other_grads, strict=True))
+
+
+def test_the_judge_is_asked_about_no_piece_that_is_empty(prepare, script, batch_of, take_step):
+    judge = Scripted()
+    stage = script(prepare(visd(judge)), {"s0": [RIGHT, WRONG]})
+    take_step(stage, batch_of(["B"]), num_pieces=3)
+    assert [case.text for case in judge.cases] == [RIGHT, WRONG]

@@ -88,37 +88,47 @@ def test_what_is_missing_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize(("units", "corner"), [("pixels", 100.0), ("thousandths", 3.2)])
 def test_the_callback_records_what_the_page_needs(
-    tmp_path, batch_of, sampled_of, prepare, units, corner
+    tmp_path, batch_of, sampled_of, prepare, window_of, outcome_of, units, corner
 ):
     from callbacks import TokenCreditView
     from lit_vdistill.models.vlm import VLMConfig
     from lit_vdistill.rewards import Answer, AnswerBox
     from lit_vdistill.stages import VISDModule
-    from lit_vdistill.stages.step import GroupScores, StepRecord
+    from lit_vdistill.stages.step import StepRecord
     from lit_vdistill.types import Medium
 
     rewards = [Answer(), AnswerBox()]
     stage = prepare(VISDModule(VLMConfig("tiny/qwen3-vl"), rewards))
     batch = batch_of(["B"], ["B"])
     texts = ["<think>t</think><answer>B</answer>", "<think>t</think><answer>A</answer>"]
-    sampled = sampled_of(rewards, batch, texts, texts)
-    advantages = torch.tensor([[0.0, 0.0], [0.5, -0.9]])
-    stage.last_step = StepRecord(0, sampled, GroupScores(advantages), advantages)
     medium = Medium("video", np.zeros((4, 32, 32, 3), dtype=np.uint8), (0.0, 1.0, 2.0, 3.0))
     reader = SimpleNamespace(read=lambda media, kind: medium)
     data = SimpleNamespace(reader=reader, prompt=SimpleNamespace(box_units=units))
-    trainer = SimpleNamespace(is_global_zero=True, datamodule=data)
-    view = TokenCreditView(str(tmp_path))
-    view.on_fit_start(trainer, stage)
+    trainer = SimpleNamespace(is_global_zero=True, datamodule=data, global_step=20)
+    view = TokenCreditView(str(tmp_path), every_n_steps=20)
+    view.on_train_start(trainer, stage)
+    view.on_train_batch_start(trainer, stage, None, 0)
+    # The last piece has what moved most, and the second has no group.
+    window = window_of(stage, sampled_of(rewards, batch, texts, texts), 3)
+    advantages = iter(torch.tensor([[[0.3, 0.0]], [[9.0, 9.0]], [[0.5, -0.9]]]))
+    for piece, row in enumerate(advantages):
+        part = window.part(piece, "cpu")
+        stage.outcomes.append(outcome_of(stage, part, row))
+        stage.policy_loss(part, stage.outcomes[-1])
+    stage.last_step = StepRecord.of(20, window, stage.outcomes)
     view.on_train_batch_end(trainer, stage, None, batch, 0)
     (path,) = (tmp_path / "credit").iterdir()
     record = json.loads(path.read_text())
-    assert (record["sample"], record["rollout"]) == ("s1", 1)
+    assert (record["sample"], record["rollout"], record["step"]) == ("s1", 1, 20)
     assert record["advantage"] == pytest.approx(-0.9)
     assert record["rewards"] == {"answer": 0.0}
+    assert record["feedback"]
     assert "".join(record["tokens"]).startswith(texts[1])
     assert len(record["tokens"]) == len(record["weights"]) == len(record["answer_log_ratio"])
     assert record["answer_log_ratio"] != record["feedback_log_ratio"]
     (box,) = record["frames"][3]["boxes"]
     assert (box["name"], box["box"][2]) == ("dog", pytest.approx(corner))
     assert Page(credit_page(record)).sections
+    trainer.global_step = 21
+    view.on_train_batch_start(trainer, stage, None, 0)
+    assert not stage.wants_view

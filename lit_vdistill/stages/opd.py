@@ -1,0 +1,99 @@
+"""On-policy distillation: a white-box teacher's distributions on the student's own tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lit_vdistill.models.forward import CompletionStates
+from lit_vdistill.models.logprobs import HeadRequest, TeacherHead, TokenScores
+from lit_vdistill.models.vlm import VLMConfig, check_same_tokens, load_model
+from lit_vdistill.objectives.divergence import Divergence
+from lit_vdistill.rewards import Reward
+from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.averages import StepMetrics
+from lit_vdistill.stages.method import Kept, TokenMethod, TokenTerms
+from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
+from lit_vdistill.stages.step import Experience
+from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """What a token learns from the teacher, and what from the reward."""
+
+    coef: float = 1.0
+    """Weight of the divergence; 0 asks no teacher."""
+    reward_weight: float = 0.0
+    """Weight of the policy gradient; 1 with `coef` 0 is GRPO."""
+    divergence: Divergence = "reverse"
+    """`reverse` KL(student || teacher), `forward`, or `jensen_shannon`."""
+    top_k: int = 0
+    """Compare on the teacher's K most probable tokens and the rest; 0 = on the whole vocabulary."""
+
+
+@dataclass
+class Distillation(TokenMethod):
+    """A token's loss is the divergence from the teacher, which reads the same piece."""
+
+    teacher: PreTrainedModel | None
+    config: DistillConfig
+    part: Experience | None
+
+    def request(self, states: CompletionStates) -> HeadRequest:
+        """Let the teacher see and read; the student's head then compares both, word for word."""
+        part, self.part = self.part, None  # it is on the device, and the window goes on
+        if self.teacher is None or part is None:
+            return HeadRequest()
+        prompts = [replace(prompt, features=None) for prompt in part.batch.prompts]
+        how = self.config.divergence, self.config.top_k
+        return HeadRequest(teacher=TeacherHead.of(self.teacher, prompts, part.rows, *how))
+
+    def terms(self, scores: TokenScores, metrics: StepMetrics) -> TokenTerms:
+        """The policy gradient's share, and the divergence."""
+        factors, apart = scores.mask * self.config.reward_weight, scores.divergences
+        if apart is not None:
+            metrics.add_mean("distill/divergence", apart[scores.mask])
+        return TokenTerms(factors, None if apart is None else self.config.coef * apart)
+
+
+class OPDModule(OnPolicyModule):
+    """On-policy distillation (GKD, arXiv:2306.13649; reverse KL as in MiniLLM, arXiv:2306.08543).
+
+    1. Sample N rollouts of every prompt from the student (`sample`); no gradient goes there.
+    2. The teacher reads video, prompt and the same token ids (`Distillation.request`).
+    3. A token's loss: `coef` x divergence + `reward_weight` x GRPO's (`Distillation.terms`).
+    """
+
+    has_other_tower, is_strictly_on_policy = True, True
+
+    def __init__(
+        self,
+        policy: VLMConfig,
+        rewards: Sequence[Reward],
+        teacher: VLMConfig,
+        *,
+        distill: DistillConfig = DistillConfig(),
+        loss: PolicyLossConfig = PolicyLossConfig(group_size=4, kl_coef=0.0),
+        sampling: SamplingConfig = SamplingConfig(),
+        validation: ValidationConfig = ValidationConfig(),
+        optim: OptimConfig = OptimConfig(),
+    ) -> None:
+        """See `OnPolicyModule`; `teacher` is any frozen network of the same token ids."""
+        super().__init__(
+            policy, rewards, loss=loss, sampling=sampling, validation=validation, optim=optim
+        )
+        check_same_tokens(policy.path, teacher.path)
+        self.teacher_config, self.distill = teacher, distill
+        self.teacher: PreTrainedModel | None = None
+
+    def load_networks(self) -> None:
+        """The student, and the teacher where it is asked."""
+        super().load_networks()
+        if self.distill.coef:
+            self.teacher = load_model(self.teacher_config).requires_grad_(False).eval()
+
+    def start_method(self, part: Experience, advantages: Tensor, kept: Kept) -> TokenMethod:
+        """The teacher's view of a piece."""
+        return Distillation(self.teacher, self.distill, part)

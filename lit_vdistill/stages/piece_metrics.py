@@ -1,0 +1,65 @@
+"""What is logged about the rewards and tokens of a piece."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lit_vdistill.models.logprobs import TokenScores
+from lit_vdistill.objectives.advantages import has_signal
+from lit_vdistill.rewards import Reward
+from lit_vdistill.stages.averages import StepMetrics
+from lit_vdistill.stages.step import Experience
+
+
+def describe_rewards(
+    metrics: StepMetrics,
+    part: Experience,
+    rules: Sequence[Reward],
+    totals: Float[Tensor, "batch group"],
+    advantages: Float[Tensor, "batch group"],
+) -> None:
+    """Add rewards, by name and in all, their spread, and lengths.
+
+    Args:
+        metrics: Takes them.
+        part: Whole groups.
+        rules: The rule rewards.
+        totals: Total rewards.
+        advantages: What has become of them.
+    """
+    rollouts = part.rollouts
+    count = float(len(rollouts))
+    metrics.add_mean("reward/total", totals)
+    if totals.shape[1] > 1:
+        metrics.add_mean("reward/group_std", totals.std(dim=1))
+    metrics.add_mean("rollout/no_signal", 1.0 - has_signal(advantages).float())
+    metrics.add("rollout/length", float(sum(len(r.completion_ids) for r in rollouts)), count)
+    metrics.add("rollout/truncated", float(sum(r.is_truncated for r in rollouts)), count)
+    for rule in rules:
+        paid = sum(parts[rule.name] for group in part.breakdowns for parts in group)
+        metrics.add(f"reward/{rule.name}", paid, count)
+
+
+def describe_tokens(
+    metrics: StepMetrics,
+    scores: TokenScores,
+    sampled: Float[Tensor, "rows seq"],
+    clip_low: float,
+    clip_high: float,
+) -> None:
+    """Add entropy, and how far the policy is from the sampler: in nats, and beyond the clip.
+
+    Args:
+        metrics: Takes them.
+        scores: The policy's.
+        sampled: The sampler's log-probabilities of the same tokens.
+        clip_low: As `clipped_surrogate` has it.
+        clip_high: The same.
+    """
+    change = (scores.logprobs.detach() - sampled)[scores.mask]
+    ratio = change.exp()
+    is_outside = (ratio < 1 - clip_low) | (ratio > 1 + clip_high)
+    metrics.add_mean("policy/entropy", scores.entropies[scores.mask])
+    metrics.add_mean("policy/clipped", is_outside.float())
+    metrics.add_mean("rollout/logprob_gap", change.abs())

@@ -1,0 +1,97 @@
+"""A window between two of its updates, as a checkpoint holds it."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lit_vdistill import processes
+from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.stages.step import Experience, GroupScores, PieceOutcome, Window
+from lit_vdistill.types import Rollout, RolloutGroup
+
+if TYPE_CHECKING:
+    from lit_vdistill.stages.on_policy import OnPolicyModule
+
+
+def save_window(stage: "OnPolicyModule", checkpoint: dict[str, Any]) -> None:
+    """Put the windows of all processes into a checkpoint, where further updates of them follow."""
+    is_open = stage.window is not None and stage.update + 1 < stage.updates_per_window
+    state = window_state(stage.window, stage.outcomes) if is_open and stage.window else None
+    checkpoint["windows"] = processes.gather(state)
+
+
+def saved_window(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """This process's window of a checkpoint; None where it has no open one."""
+    windows = checkpoint["windows"]
+    return windows[processes.rank()] if len(windows) == processes.world_size() else None
+
+
+def window_state(window: Window, outcomes: list[PieceOutcome]) -> dict[str, Any]:
+    """Plain values and tensors of a window and of what its first update has found out.
+
+    Prompts are not in it; the data module draws the same samples again.
+    """
+    experience = window.experience
+    return {
+        "rollouts": {
+            group.sample.id: [asdict(rollout) for rollout in group.rollouts]
+            for group in experience.groups
+        },
+        "breakdowns": {
+            group.sample.id: [dict(parts) for parts in found]
+            for group, found in zip(experience.groups, experience.breakdowns, strict=True)
+        },
+        "order": [group.sample.id for group in experience.groups],
+        "weights": list(experience.weights),
+        "pieces": [list(piece) for piece in window.pieces],
+        "counts": dict(window.counts),
+        "is_at_rest": window.is_at_rest,
+        "outcomes": [
+            {
+                "rewards": outcome.scores.rewards.cpu(),
+                "columns": {k: [list(row) for row in v] for k, v in outcome.scores.columns.items()},
+                "advantages": outcome.advantages.cpu(),
+                "method": {name: t.cpu() for name, t in outcome.method.state().items()},
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def load_window(
+    stage: "OnPolicyModule", batch: PromptBatch, state: dict[str, Any]
+) -> tuple[Window, list[PieceOutcome]]:
+    """The window of a checkpoint.
+
+    Args:
+        stage: Makes its methods anew.
+        batch: Its samples, looked at where the tower is frozen.
+        state: From `window_state`.
+    """
+    items = {item.sample.id: item for item in batch.items}
+    order = state["order"]
+    experience = Experience(
+        PromptBatch(tuple(items[name] for name in order)),
+        tuple(
+            RolloutGroup(items[name].sample, tuple(map(_rollout, state["rollouts"][name])))
+            for name in order
+        ),
+        tuple(tuple(state["breakdowns"][name]) for name in order),
+        tuple(state["weights"]),
+    )
+    window = Window(
+        experience, tuple(map(tuple, state["pieces"])), state["counts"], state["is_at_rest"]
+    )
+    outcomes = []
+    for piece, found in enumerate(state["outcomes"]):
+        part = window.part(piece, stage.device)
+        advantages = found["advantages"].to(stage.device)
+        kept = {name: tensor.to(stage.device) for name, tensor in found["method"].items()}
+        scores = GroupScores(found["rewards"].to(stage.device), columns=found["columns"])
+        method = stage.start_method(part, advantages.flatten(), kept)
+        outcomes.append(PieceOutcome(scores, advantages, method))
+    return window, outcomes
+
+
+def _rollout(state: dict[str, Any]) -> Rollout:
+    ids, logprobs = tuple(state["completion_ids"]), tuple(state["rollout_logprobs"])
+    return Rollout(**{**state, "completion_ids": ids, "rollout_logprobs": logprobs})

@@ -1,0 +1,192 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from lit_vdistill.data.window import WindowTurn
+from lit_vdistill.models.vlm import VLMConfig
+from lit_vdistill.objectives.schedules import learning_rate_factor
+from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
+from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.on_policy import PolicyLossConfig
+from lit_vdistill.stages.optimizer import RestingAdamW
+from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
+from lit_vdistill.stages.vlm_stage import OptimConfig
+
+RIGHT = "<think>t</think><answer>B</answer>"
+WRONG = "<think>t</think><answer>A</answer>"
+
+
+def weight(seed=0):
+    return torch.nn.Parameter(torch.randn(5, generator=torch.Generator().manual_seed(seed)))
+
+
+def descend(optimizer, parameters, step):
+    for i, parameter in enumerate(parameters):
+        generator = torch.Generator().manual_seed(1000 * step + i)
+        parameter.grad = torch.randn(5, generator=generator)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("rested", [1, 7])
+def test_who_rested_moves_as_if_it_started_then(rested):
+    """To the bit, momentum and decay included; the other group is stock AdamW's all along."""
+    late, always = weight(0), weight(1)
+    expected_late, expected_always = deepcopy(late), deepcopy(always)
+    groups = [{"params": [late], "lr": 0.0}, {"params": [always], "lr": 0.1}]
+    ours = RestingAdamW(groups, weight_decay=0.1)
+    stock = torch.optim.AdamW([expected_always], lr=0.1, weight_decay=0.1)
+    for step in range(rested):
+        descend(ours, [late, always], step)
+        expected_always.grad = always.grad.clone()
+        stock.step()
+        assert torch.equal(late, expected_late)
+        assert ours.state[late]["step"] == 0
+    ours.param_groups[0]["lr"] = 0.1
+    fresh = torch.optim.AdamW([expected_late], lr=0.1, weight_decay=0.1)
+    for step in range(rested, rested + 4):
+        descend(ours, [late, always], step)
+        expected_late.grad, expected_always.grad = late.grad.clone(), always.grad.clone()
+        fresh.step()
+        stock.step()
+        assert torch.equal(late, expected_late)
+        assert torch.equal(always, expected_always)
+    assert ours.state[late]["step"] == 4
+    assert len(ours.param_groups) == 2
+
+
+def test_a_pause_keeps_moments_and_their_count():
+    paused, expected = weight(), weight()
+    ours = RestingAdamW([paused], lr=0.1)
+    stock = torch.optim.AdamW([expected], lr=0.1)
+    for step in range(6):
+        ours.param_groups[0]["lr"] = 0.1 if step % 2 == 0 else 0.0
+        descend(ours, [paused], step)
+        if step % 2 == 0:
+            expected.grad = paused.grad.clone()
+            stock.step()
+        assert torch.equal(paused, expected)
+
+
+def test_its_state_goes_into_a_checkpoint_and_back():
+    def make():
+        parameters = [weight(0), weight(1)]
+        groups = [{"params": [p], "lr": lr} for p, lr in zip(parameters, (0.0, 0.1), strict=True)]
+        return parameters, RestingAdamW(groups)
+
+    (whole, optimizer), (resumed, other) = make(), make()
+    for step in range(3):
+        descend(optimizer, whole, step)
+    state = deepcopy(optimizer.state_dict())
+    assert [group["params"] for group in state["param_groups"]] == [[0], [1]]
+    with torch.no_grad():
+        for target, source in zip(resumed, whole, strict=True):
+            target.copy_(source)
+    other.load_state_dict(state)
+    for step, group in ((3, 0.0), (4, 0.1)):
+        for each, parameters in ((optimizer, whole), (other, resumed)):
+            each.param_groups[0]["lr"] = group
+            descend(each, parameters, step)
+    assert all(torch.equal(one, two) for one, two in zip(whole, resumed, strict=True))
+    assert other.state[resumed[0]]["step"] == 1
+
+
+def test_it_rests_under_a_scheduler_and_runs_its_closure():
+    late, always = weight(0), weight(1)
+    optimizer = RestingAdamW([{"params": [late]}, {"params": [always]}], lr=0.1)
+    scheduler = LambdaLR(optimizer, [lambda step: float(step >= 3), lambda step: 1.0])
+    seen = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (late.square() + always.square()).sum()
+        loss.backward()
+        return loss.item()
+
+    for _ in range(5):
+        before = late.detach().clone()
+        loss = (late.square() + always.square()).sum().item()
+        assert optimizer.step(closure) == loss
+        scheduler.step()
+        seen.append(not torch.equal(late, before))
+    # `step` calls the closure, and the gradients that it makes are used.
+    assert seen == [False, False, False, True, True]
+    assert (optimizer.state[late]["step"], optimizer.state[always]["step"]) == (2, 5)
+
+
+@pytest.fixture
+def fit(batch_of, script):
+    """Fits R-MSD for some steps; gives the stage, its optimizer and rates by group."""
+
+    def run(max_steps, updates=1, warmup=3, horizon=8):
+        torch.manual_seed(0)
+        stage = RMSDModule(
+            VLMConfig("tiny/qwen3-vl", verify_shared_prefix="never"),
+            [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)],
+            disc=DiscriminatorConfig(warmup_max_steps=warmup, warmup_accuracy=1.1, lr=1e-4),
+            loss=PolicyLossConfig(group_size=2, updates_per_rollout=updates, kl_coef=0.0),
+            sampling=SamplingConfig(max_completion_tokens=6),
+            optim=OptimConfig(lr=1e-3, warmup_ratio=0.25, horizon=horizon),
+        )
+        stage.configure_model()
+        script(stage, {"s0": [RIGHT, WRONG]})
+        batch = batch_of(["B", "B"])
+        turns = [WindowTurn(batch, update=step % updates) for step in range(max_steps)]
+        rates = {"policy": [], "disc": []}
+
+        def note(trainer, module, optimizer):
+            for group in optimizer.param_groups:
+                rates[group["name"]].append(group["lr"])
+
+        trainer = Trainer(
+            accelerator="cpu", devices=1, max_steps=max_steps, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[LambdaCallback(on_before_optimizer_step=note)],
+        )  # fmt: skip
+        trainer.fit(stage, DataLoader(turns, batch_size=None))
+        (optimizer,) = trainer.optimizers
+        return stage, optimizer, rates
+
+    return run
+
+
+def counts_of(optimizer):
+    """Adam's counts by group."""
+    return {
+        group["name"]: {int(optimizer.state[p]["step"]) for p in group["params"]}
+        for group in optimizer.param_groups
+    }
+
+
+def test_behind_a_warmup_the_policy_counts_its_own_steps_only(fit):
+    stage, optimizer, rates = fit(max_steps=6)
+    assert counts_of(optimizer) == {"policy": {3}, "disc": {6}}
+    # 8 steps in all: two of warm-up, then the cosine; of the policy's, none is lost.
+    factors = [learning_rate_factor(step, 8, 0.25, "cosine") for step in range(6)]
+    assert factors[0] == 0.5
+    assert rates["policy"] == pytest.approx([0.0] * 3 + [1e-3 * f for f in factors[:3]])
+    assert rates["disc"] == pytest.approx([1e-4 * f for f in factors])
+
+
+def test_a_warmup_ends_with_a_window_and_its_discriminator_learns_once(fit):
+    """Three steps of warm-up in windows of two updates: the policy rests for four."""
+    _, optimizer, rates = fit(max_steps=8, updates=2)
+    assert [rate > 0 for rate in rates["policy"]] == [False] * 4 + [True] * 4
+    assert [rate > 0 for rate in rates["disc"]] == [True, False] * 4
+    assert counts_of(optimizer) == {"policy": {4}, "disc": {4}}
+
+
+def test_the_schedules_horizon_is_not_the_runs_length(fit):
+    _, _, short = fit(max_steps=2, warmup=0)
+    _, _, long = fit(max_steps=4, warmup=0)
+    assert short["policy"] == long["policy"][:2]
+    # Without one the run's length is it.
+    _, _, own = fit(max_steps=4, warmup=0, horizon=0)
+    assert own["policy"] == pytest.approx(
+        [1e-3 * learning_rate_factor(step, 4, 0.25, "cosine") for step in range(4)]
+    )
+    assert own["policy"] != long["policy"]
