@@ -36,16 +36,18 @@ def test_universal_checkpoints_are_refused(of_two):
         check_zero_checkpoint(of_two, 2, {"checkpoint": {"load_universal": True}})
 
 
-def test_the_command_refuses_before_deepspeed_does(of_two, monkeypatch):
+def test_the_command_refuses_before_deepspeed_does(of_two, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend("tests/smoke")
     monkeypatch.setattr(sys, "argv", ["test"])
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text("trainer: {strategy: {class_path: cpu_deepspeed.CPUDeepSpeed}}")
     with pytest.raises(ValueError, match="on 2 processes"):
         main(
             [
                 "fit",
-                *("--config", "configs/rmsd.yaml", "--stage1_config=null"),
+                *("--config", "configs/rmsd.yaml", "--config", str(cluster)),
+                "--stage1_config=null",
                 "--model.policy.path=tiny/qwen3-vl",
-                "--trainer.strategy=cpu_deepspeed.CPUDeepSpeed",
                 "--trainer.devices=4",
                 "--trainer.logger=false",
                 f"--ckpt_path={of_two}",
