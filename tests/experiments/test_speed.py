@@ -64,6 +64,10 @@ def test_every_stage_takes_steps(arena, make):
     assert len(times) == 2
     assert min(times) > 0
     assert fit.tokens > len(arena.prompt.input_ids) + arena.num_rollouts
+    left = fit.stage.last_step
+    held = [(prompt.pixels, prompt.features) for prompt in left.experience.batch.prompts]
+    held += [(getattr(method, "part", None), None) for method in left.methods]
+    assert set(held) == {(None, None)}, "a step leaves tensors of its prompts behind"
     if make is steps.visd:
         assert fit.stage.last_step.advantages.all()  # or else its teacher is not asked
 

@@ -65,9 +65,10 @@ WITHIN = {
     "rmsd-pieces": ("rmsd", [*SMALL["rmsd"], WARM, *PIECES]),
     "visd-pieces": ("visd", [*SMALL["visd"], *PIECES]),
     "grpo-resampled": ("grpo", RESAMPLED),
+    "opd-pieces": ("opd", ["--model.teacher.path=tiny/qwen3-vl/4m", RESAMPLED[0], *PIECES]),
     "rmsd-all": ("rmsd", [*RESAMPLED, WARM, *TWICE, *PIECES]),
 }
-LONG = ("visd-updates-lambda0", "rmsd-pieces", "visd-pieces", "rmsd-all")
+LONG = ("visd-updates-lambda0", "rmsd-pieces", "visd-pieces", "rmsd-all", "opd-pieces")
 
 
 @pytest.mark.parametrize(
