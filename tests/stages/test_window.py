@@ -9,12 +9,14 @@ from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages import (
     OnPolicyModule,
+    OPDModule,
     PrivilegedSFTModule,
     RMSDModule,
     SFTModule,
     VISDModule,
 )
 from lit_vdistill.stages.on_policy import PolicyLossConfig
+from lit_vdistill.stages.opd import DistillConfig
 from lit_vdistill.stages.rmsd import DiscriminatorConfig
 
 REWARDS = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
@@ -37,23 +39,25 @@ RMSD = {
     "disc": DiscriminatorConfig(warmup_max_steps=0, pair_weight="q_norm"),
     "matching": MatchingConfig(mode="uniform", threshold=0.0),
 }
+DISTILL = DistillConfig(coef=0.5, reward_weight=0.5, divergence="jensen_shannon", top_k=9)
 STAGES = {
     "sft": (SFTModule, {}),
     "sft_privileged": (PrivilegedSFTModule, {}),
     "grpo": (OnPolicyModule, {}),
     "rmsd": (RMSDModule, RMSD),
     "visd": (VISDModule, {}),
+    "opd": (OPDModule, {"teacher": VLMConfig("tiny/qwen3-vl/4m"), "distill": DISTILL}),
 }
 # Reduction, weight of the KL, whether the tower is frozen; each stage sees each value of each.
 FIRST, SECOND = ("sequence_mean", 0.0, True), ("token_mean", 0.1, False)
 OTHERS = [("sequence_mean", 0.1, False), ("token_mean", 0.0, True)]
 SHORT = [
     *[(name, *FIRST) for name in ("sft", "grpo", "visd")],
-    *[(name, *SECOND) for name in ("sft_privileged", "rmsd", "visd")],
+    *[(name, *SECOND) for name in ("sft_privileged", "rmsd", "visd", "opd")],
 ]
 WIDE = [
     (name, *case)
-    for name in ("grpo", "rmsd", "visd")
+    for name in ("grpo", "rmsd", "visd", "opd")
     for case in (FIRST, SECOND, *OTHERS)
     if (name, *case) not in SHORT
 ]
