@@ -59,8 +59,10 @@ def check_equal(fit_together, starting_student, folder, pairs, strategies, count
         method, optimizer, strategy = case["method"], case["optimizer"], case["strategy"]
         reference = folder / f"{method}-{optimizer}"
         found[method, optimizer, strategy] = apart(folder / case["out"], reference, start)
-        # Looking on changes nothing, and sharded networks may be looked at.
-        assert method != "visd" or list(folder.glob(f"*-{strategy}-view/credit/*"))
+        # Looking on changes nothing, and sharded networks may be looked at. With four processes the
+        # first has one prompt, whose group has no signal: there is nothing to see.
+        if method == "visd" and count == 2:
+            assert list(folder.glob(f"*-{strategy}-view/credit/*"))
     sys.stdout.write("\n".join(f"{k} {v}" for k, v in found.items()))
     assert all(loss <= 1e-5 for loss, _ in found.values()), found
     assert all(gap <= limits[key[1]] for key, (_, gap) in found.items()), found
