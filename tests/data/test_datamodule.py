@@ -176,6 +176,21 @@ def test_the_longest_prompt_is_no_shorter_than_any(make_data, template):
     assert data.train_set.longest_prompt() == max(lengths)
 
 
+def test_a_short_question_with_a_long_instruction_may_be_the_longest_prompt(make_data):
+    samples, _ = read_records(make_data.root / "train.jsonl")
+    text = replace(samples[0], media=None, media_type="text", options=("a", "b"), answer="A")
+    where = replace(text, id="w", task=Task.SPATIAL_GROUNDING, question="Where is the red dog?")
+    when = replace(text, id="t", task=Task.TEMPORAL_MCQ, question="When?")
+    lengths = []
+    for part in ([where], [when], [where, when], [when, where]):
+        write_records(make_data.root / "train.jsonl", part)
+        data = make_data(template="grounded")
+        data.sources = replace(data.sources, pool_path=None)
+        data.setup("fit")
+        lengths.append(data.train_set.longest_prompt())
+    assert lengths[0] < lengths[1] == lengths[2] == lengths[3]
+
+
 def test_one_of_the_longest_responses_has_the_most_tokens(make_data):
     data = make_data()
     data.setup("fit")

@@ -69,25 +69,24 @@ def test_an_error_says_what_helps(costs, count, bound):
 
 
 @given(st.data())
-def test_what_the_check_lets_pass_can_always_be_cut(data):
+def test_the_check_lets_pass_what_can_always_be_cut_and_nothing_else(data):
+    """Its number of pieces holds any window, and one less not the window of the largest groups."""
     largest, size = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 14))
-    count, bound = data.draw(pieces_of), data.draw(st.integers(1, 200))
+    bound = data.draw(st.integers(largest, 4 * largest))
     costs = data.draw(st.lists(st.integers(1, largest), min_size=1, max_size=size))
+    needed = 1
     try:
-        check_pieces(largest, size, count, bound)
+        check_pieces(largest, size, 1, bound)
     except ValueError as error:
-        message = str(error)
-    else:
-        assert len(cut(costs, count, bound)) == count
-        return
-    if largest > bound:
-        assert f"raise that to {largest} " in message
-    else:
-        needed = int(re.search(r"accumulate_grad_batches to (\d+) or more", message).group(1))
-        check_pieces(largest, size, needed, bound)
-        # Not one too many: a window of the largest groups needs them all.
-        with pytest.raises(ValueError, match="set trainer"):
+        needed = int(re.search(r"accumulate_grad_batches to (\d+) or more", str(error)).group(1))
+        with pytest.raises(ValueError, match=f"takes {needed} of them"):
+            check_pieces(largest, size, needed - 1, bound)
+        with pytest.raises(ValueError, match=f"needs {needed} pieces"):
             cut([largest] * size, needed - 1, bound)
+    for count in (needed, needed + 3):
+        check_pieces(largest, size, count, bound)
+        for window in (costs, [largest] * size):
+            assert len(cut(window, count, bound)) == count
 
 
 def test_a_group_beyond_the_bound_is_told_what_would_fit():

@@ -37,7 +37,8 @@ PROMPTS = (
 )
 RMSD = {
     "disc": DiscriminatorConfig(warmup_max_steps=0, pair_weight="q_norm"),
-    "matching": MatchingConfig(mode="uniform", threshold=0.0),
+    # Pairs of quality 0 beside those of 1, so that means over a piece differ.
+    "matching": MatchingConfig(empty_pool="uniform"),
 }
 DISTILL = DistillConfig(coef=0.5, reward_weight=0.5, divergence="jensen_shannon", top_k=9)
 STAGES = {
