@@ -13,7 +13,7 @@ def check_zero_checkpoint(
     """Refuse a checkpoint that other processes' optimizer shards are in.
 
     DeepSpeed's universal checkpoints do not help: read with DeepSpeed 0.19.8 on another number of
-    processes they leave the networks in part as they were loaded, and nothing says so.
+    processes, runs went on without an error from other losses and weights. Why is not known.
 
     Args:
         path: The folder that a run resumes from, if any.
