@@ -232,12 +232,14 @@ class VideoDistillDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume where a checkpoint was written.
+        """Resume where a checkpoint was written; to validate it, any number of processes will do.
 
         Raises:
             ValueError: When a step now has another number of samples, or a window's updates are to
                 go on with another number of processes.
         """
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return
         count = processes.world_size()
         now, then = self.loader.batch_size * count, state_dict["samples_per_step"]
         if now != then:

@@ -87,7 +87,8 @@ class StepLoop(LightningModule, ABC):
         """Refuse what would break in the middle of the run.
 
         Raises:
-            ValueError: When a validation would fall into a step, or a step may not fit its pieces.
+            ValueError: When a validation falls into a step, an epoch ends in a window, or a step
+                may not fit its pieces.
         """
         pieces, every = self.trainer.accumulate_grad_batches, self.trainer.val_check_batch
         if isinstance(every, int) and every % pieces:
@@ -95,6 +96,13 @@ class StepLoop(LightningModule, ABC):
                 f"trainer.val_check_interval {every} counts pieces, of which a step has {pieces} "
                 f"(trainer.accumulate_grad_batches): set a multiple of {pieces}, else a validation "
                 "or checkpoint falls into a step"
+            )
+        count, window = self.trainer.num_training_batches, pieces * self.updates_per_window
+        if isinstance(count, int) and count % window and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"an epoch of {count} pieces (trainer.limit_train_batches) ends within a window, "
+                f"which takes {window}: trainer.accumulate_grad_batches {pieces} x "
+                f"loss.updates_per_rollout {self.updates_per_window}; set a multiple of {window}"
             )
         data: Any = getattr(self.trainer, "datamodule", None)
         if data is not None:

@@ -116,7 +116,8 @@ class OnPolicyModule(VLMStage):
         """Of its pieces, as they are taken."""
         self.last_step: StepRecord | None = None
         """The step just taken, for callbacks that show it."""
-        self._resumed: dict[str, Any] | None = None
+        self.resumed: dict[str, Any] | None = None
+        """The open window of the checkpoint that this run goes on from."""
 
     def load_networks(self) -> None:
         """Load the policy, and keep its starting weights as reference where KL needs them."""
@@ -156,9 +157,9 @@ class OnPolicyModule(VLMStage):
             with self.stopwatch.measure("generate"):
                 self.window = self.sample_window(turn)
         elif self.window is None:
-            assert self._resumed is not None, "a window's later update needs its record"
+            assert self.resumed is not None, "a window's later update needs its record"
             batch = self.looked(turn.window)
-            self.window, self.outcomes = load_window(self, batch, self._resumed)
+            self.window, self.outcomes = load_window(self, batch, self.resumed)
         assert self.window is not None
         experience = self.window.experience
         tokens = sum(len(r.completion_ids) for r in experience.rollouts)
@@ -335,4 +336,4 @@ class OnPolicyModule(VLMStage):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it over."""
         super().on_load_checkpoint(checkpoint)
-        self._resumed = saved_window(checkpoint)
+        self.resumed = saved_window(checkpoint)

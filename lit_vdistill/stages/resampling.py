@@ -38,8 +38,12 @@ def replace_without_signal(
             break
         drawn += wanted
         batch = turn.draw(wanted)
-        if batch.items:  # all of them may be unreadable; the next round draws others
-            experience = _swapped(stage, experience, lacking, stage.sample(stage.looked(batch)))
+        # All of them may be unreadable here: what is sampled then is dropped, as other processes,
+        # which make the same calls of sharded networks, may have something to sample.
+        known = PromptBatch(experience.batch.items[:1])
+        more = stage.sample(stage.looked(batch) if batch.items else known)
+        if batch.items:
+            experience = _swapped(stage, experience, lacking, more)
     stage.metrics.add("rollout/resampled", float(drawn), float(len(turn.window)))
     return replace(experience, weights=tuple(float(signal) for signal in has))
 

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 def save_window(stage: "OnPolicyModule", checkpoint: dict[str, Any]) -> None:
     """Put the windows of all processes into a checkpoint, where further updates of them follow."""
-    is_open = stage.window is not None and stage.update + 1 < stage.updates_per_window
-    state = window_state(stage.window, stage.outcomes) if is_open and stage.window else None
+    state = None
+    if stage.window is None:
+        state = stage.resumed  # nothing was learnt since the checkpoint that it is from
+    elif stage.update + 1 < stage.updates_per_window:
+        state = window_state(stage.window, stage.outcomes)
     checkpoint["windows"] = processes.gather(state)
 
 

@@ -217,12 +217,22 @@ def turns_on(make_data):
             world_size=world_size,
             accumulate_grad_batches=2,
             lightning_module=stage,
+            state=SimpleNamespace(fn="fit"),
         )
         if state is not None:
             data.load_state_dict(state)
         return list(islice(iter(data.train_dataloader()), count)), data
 
     return build
+
+
+def test_a_checkpoint_is_validated_on_any_number_of_processes(make_data):
+    data = make_data(batch_size=3)
+    state = {"samples": 64, "samples_per_step": 16, "update": 1, "windows": [[0], [1]]}
+    with pytest.raises(ValueError, match="steps have 16 samples, this run's have 3"):
+        data.load_state_dict(state)
+    data.trainer = SimpleNamespace(state=SimpleNamespace(fn="validate"))
+    data.load_state_dict(state)
 
 
 def names(turn):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +23,8 @@ def stage(prepare):
             optim=OptimConfig(max_tokens=800),
         )
     )
-    stage.trainer.val_check_batch = 6
+    stage.trainer.val_check_batch, stage.trainer.num_training_batches = 6, 12
+    stage.trainer.fast_dev_run = False
     stage.trainer.datamodule = SimpleNamespace(
         train_set=SimpleNamespace(longest_prompt=lambda: 100),
         val_set=SimpleNamespace(longest_prompt=lambda: 120),
@@ -39,6 +41,28 @@ def test_a_validation_in_the_middle_of_a_step_is_refused(stage, every, is_fine):
         return
     with pytest.raises(ValueError, match=rf"val_check_interval {every} .*set a multiple of 3"):
         stage.on_train_start()
+
+
+def test_an_epoch_that_ends_within_a_window_is_refused(stage):
+    """Two updates of two pieces are a window: 6 pieces are one and a half."""
+    stage.trainer.accumulate_grad_batches, stage.trainer.val_check_batch = 2, float("inf")
+    stage.loss_config = replace(stage.loss_config, updates_per_rollout=2)
+    stage.max_tokens = 2000
+    stage.trainer.num_training_batches = 6
+    with pytest.raises(ValueError, match=r"epoch of 6 pieces .* takes 4: .* multiple of 4"):
+        stage.on_train_start()
+    stage.trainer.fast_dev_run = True
+    stage.on_train_start()
+    stage.trainer.fast_dev_run, stage.trainer.num_training_batches = False, 8
+    stage.on_train_start()
+
+
+def test_an_untouched_resume_keeps_its_open_window(stage):
+    """Saved once more before its first step, e.g. by the validation that runs ahead of it."""
+    stage.resumed = {"order": ["s0"]}
+    checkpoint = {}
+    stage.on_save_checkpoint(checkpoint)
+    assert checkpoint["windows"] == [{"order": ["s0"]}]
 
 
 def test_validating_by_epochs_only_is_fine(stage):

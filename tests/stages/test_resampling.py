@@ -109,6 +109,14 @@ def test_a_step_in_which_nothing_has_a_signal_moves_nothing(step_of):
     assert not any(p.grad.any() for p in stage.policy.parameters())
 
 
+def test_a_process_whose_draws_are_all_bad_makes_the_calls_of_the_others(step_of):
+    """Sharded networks wait for each; what it samples for them is dropped, signal or not."""
+    stage, _ = step_of([True, False, True, True], 1, bad=("s2", "s3"))
+    assert stage.engine.asked == [["s0", "s1"], ["s0"], ["s0"]]
+    assert ids(stage.window.experience.batch) == ["s0", "s1"]
+    assert stage.window.experience.weights == (1.0, 0.0)
+
+
 def test_drawn_samples_that_are_bad_are_counted_and_others_drawn(step_of):
     stage, _ = step_of([True, False, True, True], 2, bad=("s2",))
     assert [bad.id for batch in stage.drawn for bad in batch.bad] == ["s2"]
