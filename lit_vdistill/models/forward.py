@@ -68,7 +68,8 @@ def encode_vision(
         for i in media:
             part = slice(first, first + len(_given(prompts[i].grid_thw)))
             levels = tuple(tuple(level[part]) for level in found.deepstack_features)
-            features = PromptFeatures(tuple(found.pooler_output[part]), levels)
+            pooled, positions = tuple(found.pooler_output[part]), _positions(backbone, prompts[i])
+            features = PromptFeatures(pooled, levels, positions=positions)
             seen[i] = replace(prompts[i], features=features)
             first = part.stop
     elif unseen and _is_called_anyway(backbone.visual):
@@ -119,16 +120,23 @@ def rope_positions(backbone: Backbone, prompt: EncodedPrompt) -> tuple[Int[Tenso
     if prompt.grid_thw is None:
         positions = torch.arange(length, device=prompt.input_ids.device).expand(3, -1)
         return positions, length
+    known = None if prompt.features is None else prompt.features.positions
+    # A prompt that was cut behind its media keeps the positions of what is left.
+    positions = _positions(backbone, prompt) if known is None else known[:, :length]
+    return positions, int(positions.max()) + 1
+
+
+def _positions(backbone: Backbone, prompt: EncodedPrompt) -> Int[Tensor, "3 seq"]:
     extra: dict[str, Any] = {}
     if prompt.second_per_grid is not None:
-        extra["second_per_grid_ts"] = [prompt.second_per_grid] * len(prompt.grid_thw)
+        extra["second_per_grid_ts"] = [prompt.second_per_grid] * len(_given(prompt.grid_thw))
     positions, _ = backbone.get_rope_index(
         prompt.input_ids[None],
         mm_token_type_ids=prompt.token_types[None],
         **{f"{prompt.kind}_grid_thw": prompt.grid_thw},
         **extra,
     )
-    return positions[:, 0], int(positions.max()) + 1
+    return positions[:, 0]
 
 
 def completion_states(

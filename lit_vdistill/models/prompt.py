@@ -14,7 +14,7 @@ from lit_vdistill.types import Medium
 
 @dataclass(frozen=True, slots=True)
 class PromptFeatures:
-    """What a vision tower has made of a prompt's media."""
+    """What a network has made of a prompt's media."""
 
     pooled: tuple[Float[Tensor, "_ hidden"], ...]
     """Features of each medium, a row a placeholder."""
@@ -22,6 +22,8 @@ class PromptFeatures:
     """The same from earlier layers, by level; empty for Qwen2.5-VL."""
     anchor: Float[Tensor, ""] | None = None
     """0, with a gradient path to the tower, where it was called without a medium to look at."""
+    positions: Int[Tensor, "3 seq"] | None = None
+    """M-RoPE positions of the prompt's tokens, which follow from its media; None for a text."""
 
     def to(self, device: torch.device | str) -> "PromptFeatures":
         """The same features on a device."""
@@ -29,6 +31,7 @@ class PromptFeatures:
             tuple(part.to(device) for part in self.pooled),
             tuple(tuple(part.to(device) for part in level) for level in self.deepstack),
             None if self.anchor is None else self.anchor.to(device),
+            None if self.positions is None else self.positions.to(device),
         )
 
 

@@ -131,7 +131,7 @@ class Replay(TokenMethod):
             self.log_ratio = self._log_ratio(scores)
             judged = self.asked.result() if self.asked is not None else []
             failures = sum(text is None for text in judged)
-            metrics.add_sum("judge/rollouts", float(len(self.active)))
+            metrics.add_sum("judge/rollouts", self.advantages[self.active].ne(0).sum())
             metrics.add("judge/failures", float(failures), float(len(judged)))
         weights = token_weights(self.log_ratio, self.advantages, self.config.clip)
         if self._known is not None:

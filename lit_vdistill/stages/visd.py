@@ -107,9 +107,9 @@ class VISDModule(OnPolicyModule):
         assert self.ema_teacher is not None
         weights = part.row_weights(advantages.device)
         moving = advantages if weights is None else advantages * weights
-        active = moving.nonzero()[:, 0].tolist()
-        if not active and is_sharded(self.ema_teacher):
-            active = [0]  # all processes gather a sharded teacher together
+        told = moving.nonzero()[:, 0].tolist()
+        # All processes gather a sharded teacher together; what moves nothing is not judged.
+        active = told or [0] * is_sharded(self.ema_teacher)
         replay = Replay(
             self.ema_teacher,
             self.processor,
@@ -122,7 +122,7 @@ class VISDModule(OnPolicyModule):
         if kept is not None:
             replay.log_ratio = kept["log_ratio"]
             return replay
-        cases = [case for i, case in enumerate(self._cases(part)) if i in set(active)]
+        cases = [case for i, case in enumerate(self._cases(part)) if i in set(told)]
         has_feedback = self.credit_config.conditioning == "feedback"
         replay.asked = self._pool.submit(self.judge.diagnose, cases if has_feedback else [])
         replay.is_viewed = self.wants_view

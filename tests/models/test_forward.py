@@ -6,10 +6,10 @@ import torch
 from torch.nn.functional import rms_norm
 
 from lit_vdistill.models.discriminator import Discriminator
-from lit_vdistill.models.forward import completion_states, encode_vision
+from lit_vdistill.models.forward import completion_states, encode_vision, rope_positions
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
-from lit_vdistill.models.prompt import PromptFeatures
+from lit_vdistill.models.prompt import PromptFeatures, split_prompt
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.rollouts.shared_cache import PromptCache
 
@@ -230,6 +230,23 @@ def test_prompts_that_were_looked_at_need_no_pixels(family, prompts):
         bare = [prompt.without_pixels() for prompt in encode_vision(model.model, prompts)]
         assert all(prompt.pixels is None for prompt in bare)
         assert torch.equal(completion_logprobs(model, bare, rows).logprobs, expected)
+
+
+def test_positions_are_found_with_the_features_and_outlive_a_cut(family, prompts, monkeypatch):
+    """A prompt that is cut behind its media keeps the positions of what is left."""
+    model, processor = family
+    whole = [rope_positions(model.model, prompt) for prompt in prompts]
+    cut = [split_prompt(prompt, processor.tokenizer.eos_token_id)[0] for prompt in prompts]
+    left = [rope_positions(model.model, prompt) for prompt in cut]
+    with torch.no_grad():
+        seen = encode_vision(model.model, prompts)
+    monkeypatch.setattr(model.model, "get_rope_index", None)
+    short = [split_prompt(prompt, processor.tokenizer.eos_token_id)[0] for prompt in seen]
+    for prompt, part, (positions, end), (head, stop) in zip(seen, short, whole, left, strict=True):
+        assert torch.equal(rope_positions(model.model, prompt)[0], positions)
+        assert torch.equal(rope_positions(model.model, part)[0], head)
+        assert rope_positions(model.model, prompt)[1] == end
+        assert rope_positions(model.model, part)[1] == stop
 
 
 def test_a_frozen_tower_is_left_alone(family, prompts):

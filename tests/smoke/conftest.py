@@ -162,12 +162,26 @@ def starting_student(tmp_path_factory, families):
 
 
 @pytest.fixture(scope="session")
-def fit_together(start_processes, mixed, starting_student):
+def larger_teacher(tmp_path_factory):
+    """A network of another size on disk: every process and strategy reads the same weights."""
+    import torch
+
+    from lit_vdistill.models.tiny import build_tiny_model, build_tiny_processor
+
+    folder = tmp_path_factory.mktemp("teacher")
+    torch.manual_seed(1)
+    build_tiny_model("qwen3-vl/4m").save_pretrained(folder)
+    build_tiny_processor("qwen3-vl").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fit_together(start_processes, mixed, starting_student, larger_teacher):
     """Runs cases of `sharded_fit.py` one after another on some processes."""
 
     def fit(cases, count=1):
         listed = json.dumps([{"num_processes": count, **case} for case in cases])
-        command = ("tests/smoke/sharded_fit.py", mixed, starting_student, listed)
+        command = ("tests/smoke/sharded_fit.py", mixed, starting_student, larger_teacher, listed)
         start_processes(command, count)
 
     return fit

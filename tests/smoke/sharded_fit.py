@@ -1,8 +1,8 @@
 """Short runs on one or several CPU processes under any strategy: a program, not a test.
 
-python tests/smoke/sharded_fit.py DATA STUDENT CASES, in each process, with LOCAL_RANK, MASTER_ADDR
-and MASTER_PORT set where there are several; CASES is a JSON list of fields of `Case`. A case leaves
-its student at OUT and what its steps were at OUT.json.
+python tests/smoke/sharded_fit.py DATA STUDENT TEACHER CASES, in each process, with LOCAL_RANK,
+MASTER_ADDR and MASTER_PORT set where there are several; CASES is a JSON list of fields of `Case`. A
+case leaves its student at OUT and what its steps were at OUT.json.
 """
 
 import json
@@ -28,6 +28,7 @@ from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages import vlm_stage
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
+from lit_vdistill.stages.opd import DistillConfig, OPDModule
 from lit_vdistill.stages.replay import CreditConfig
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
 from lit_vdistill.stages.sft import SFTModule
@@ -81,7 +82,10 @@ class RMSD(PaidByTokens, RMSDModule): ...
 class VISD(PaidByTokens, VISDModule): ...
 
 
-def stage_of(case, student):
+class OPD(PaidByTokens, OPDModule): ...
+
+
+def stage_of(case, student, teacher):
     rate = RATES[case.optimizer]
     shared = {
         "sampling": SamplingConfig(max_completion_tokens=12, max_tokens=400),
@@ -102,6 +106,10 @@ def stage_of(case, student):
         disc = DiscriminatorConfig(warmup_max_steps=1, lr=rate, pair_weight="q_norm")
         loss = PolicyLossConfig(group_size=3, kl_coef=0.1)
         return RMSD(policy, rewards, disc=disc, loss=loss, **shared)
+    if case.method == "opd":
+        distill = DistillConfig(reward_weight=1.0, divergence="jensen_shannon")
+        loss = PolicyLossConfig(group_size=3, kl_coef=0.0)
+        return OPD(policy, rewards, VLMConfig(teacher), distill=distill, loss=loss, **shared)
     # A teacher that follows fast and decides all, so that a wrong one would show.
     return VISD(
         policy,
@@ -174,7 +182,7 @@ class UnlikeStates(Callback):
         torch.manual_seed(100 + trainer.global_rank)
 
 
-def run(data, student, case):
+def run(data, student, teacher, case):
     seed_everything(0)
     if case.optimizer == "sgd":
         vlm_stage.RestingAdamW = lambda groups, weight_decay: torch.optim.SGD(groups)
@@ -188,7 +196,7 @@ def run(data, student, case):
         prompt=PromptConfig(template="short"),
         loader=LoaderConfig(batch_size=case.window_size // case.num_processes),
     )
-    stage = stage_of(case, student)
+    stage = stage_of(case, student, teacher)
     more = [UnlikeStates(), RandomState(), Chronicle(case.out), ExportStudent(case.out)]
     if case.method == "visd":
         more += [EMATeacherUpdate(rate=0.5), KeepTeacher(case.out)]
@@ -216,13 +224,13 @@ def run(data, student, case):
     trainer.fit(stage, module, ckpt_path=case.resume_from)
 
 
-def main(data, student, cases):
+def main(data, student, teacher, cases):
     adamw = vlm_stage.RestingAdamW
     # Chunks of so few tokens that processes have unlike numbers of them.
     for scores in (logprobs.head_scores, logprobs.completion_logprobs):
         scores.__kwdefaults__["chunk_size"] = 8
     for case in json.loads(cases):
-        run(data, student, Case(**case))
+        run(data, student, teacher, Case(**case))
         vlm_stage.RestingAdamW = adamw
         unset_hf_deepspeed_config()  # lasts as long as its stage, and some callback holds that
 

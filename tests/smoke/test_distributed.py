@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-METHODS = ("sft", "grpo", "rmsd", "visd")
+METHODS = ("sft", "grpo", "rmsd", "visd", "opd")
 STRATEGIES = ("ddp", "fsdp2", "1", "2", "3")
 
 

@@ -194,6 +194,20 @@ def test_groups_without_signal_cost_nothing(prepare, two_groups, monkeypatch, cr
     assert unknown == {"credit/abs_log_ratio", "judge/failures", *sides}
 
 
+def test_a_row_that_is_replayed_for_others_sake_is_not_judged(
+    prepare, two_groups, credit_of, monkeypatch
+):
+    """A sharded teacher is gathered by all processes, whether or not they have a signal."""
+    monkeypatch.setattr("lit_vdistill.stages.visd.is_sharded", lambda model: True)
+    judge = Scripted()
+    stage = prepare(visd(judge))
+    _, factors, metrics = credit_of(stage, two_groups, torch.zeros(2, 2))
+    assert stage.outcomes[0].method.active == [0]
+    assert judge.cases == []
+    assert metrics["judge/rollouts"] == 0.0
+    assert (factors[2:] == 1).all()
+
+
 def test_a_judge_that_fails_leaves_answer_and_evidence(prepare, two_groups, credit_of):
     failing, told = Scripted(feedback=None), prepare(visd(conditioning="evidence"))
     stage = prepare(visd(failing))
