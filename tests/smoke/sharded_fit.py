@@ -42,8 +42,7 @@ RATES = {"sgd": 8e-3, "adamw": 1e-4}
 class Case:
     method: str
     strategy: str
-    """ddp, fsdp2, fsdp2-file (its checkpoints are one file), auto, or
-    a ZeRO stage, which may be followed by -universal (it resumes from such a checkpoint)."""
+    """ddp, fsdp2, fsdp2-file (its checkpoints are one file), auto, or a ZeRO stage."""
     out: str
     num_processes: int = 1
     optimizer: str = "sgd"
@@ -127,14 +126,7 @@ def strategy_of(case):
         return ModelParallelStrategy(
             case.num_processes, 1, save_distributed_checkpoint=case.strategy == "fsdp2"
         )
-    stage = int(case.strategy[0])
-    if case.strategy.endswith("universal"):
-        config = {
-            "zero_optimization": {"stage": stage},
-            "zero_allow_untested_optimizer": True,
-            "checkpoint": {"load_universal": True},
-        }
-        return CPUDeepSpeed(config=config)
+    stage = int(case.strategy)
     # Buckets of the size of these networks, so that there are several.
     return CPUDeepSpeed(stage=stage, reduce_bucket_size=100_000, allgather_bucket_size=100_000)
 
