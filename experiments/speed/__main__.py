@@ -5,9 +5,9 @@ python -m experiments.speed --size 76m --folder experiments/speed
 python -m experiments.speed --folder experiments/speed
 
 `--quick` runs the case of the README (at least 700 prompt tokens, 8 rollouts of 48 tokens) and
-window steps in four minutes on two free cores (`--rounds 3`: three). `--size` compares another, by
-itself. Without either the grid of prompt lengths and group sizes is run too, and a table, two CSV
-files and a plot are written. Contestants take turns; every figure is a median of five rounds.
+window steps in four minutes on two free cores. `--size` compares on another network, by itself.
+Without either the grid of prompt lengths and group sizes is run too, and a table, two CSV files and
+a plot are written. Contestants take turns; every figure is a median of five rounds.
 """
 
 import argparse
