@@ -60,6 +60,21 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What is true of a video in words: `Facts(({"colour": "red"},), {"colour": ("red", "blue")})`.
+
+    What a right answer to an open question must state, and what its reasoning may rest on.
+    """
+
+    things: tuple[Mapping[str, str], ...] = ()
+    """The facts of each thing that a question is about, by kind."""
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By kind, all words for it, right and wrong ones: two words of a kind exclude each other."""
+    asked: tuple[str, ...] = ()
+    """Kinds that a right answer must state of every thing; none for a closed question."""
+
+
+@dataclass(frozen=True, slots=True)
 class VideoSample:
     """One question about one medium: `VideoSample("v1", Task.MCQ, "What falls?", "A", …)`."""
 
@@ -76,6 +91,7 @@ class VideoSample:
     options: tuple[str, ...] = ()
     """Texts of the options without letters, in the order A, B, C …"""
     evidence: Evidence = field(default_factory=Evidence)
+    facts: Facts = field(default_factory=Facts)
     meta: Mapping[str, str | int | float] = field(default_factory=dict)
 
 

@@ -1,4 +1,6 @@
-"""Tokens of a response that was not sampled here."""
+"""Between the text of a response and its tokens."""
+
+from collections.abc import Sequence
 
 from transformers import ProcessorMixin
 
@@ -28,3 +30,15 @@ def plain_ids(processor: ProcessorMixin, text: str) -> tuple[int, ...]:
     return tuple(
         processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
     )
+
+
+def token_spans(processor: ProcessorMixin, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """First character of each token in the decoded text, and the one behind its last.
+
+    A character of several tokens belongs to the last of them: only that one completes it.
+    """
+    ends = [0]
+    for count in range(1, len(ids) + 1):
+        text = processor.tokenizer.decode(ids[:count])
+        ends.append(max(ends[-1], len(text.removesuffix("\ufffd"))))
+    return list(zip(ends, ends[1:], strict=False))

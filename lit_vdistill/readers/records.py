@@ -20,6 +20,9 @@ The own format has one JSON object a line:
 | `options` | for `mcq`, `temporal_mcq` | option texts without letters, in the order A, B, C … |
 | `evidence.spans` | for `temporal_*` | `[start, end]` in seconds; the first is the answer |
 | `evidence.boxes` | for `spatial_grounding` | corners as shares of width and height in [0, 1] |
+| `facts.things` | | by kind, what is true of each thing: `{"colour": "red", "place": "left"}` |
+| `facts.words` | with `things` | by kind, all words for it, the wrong ones too |
+| `facts.asked` | | kinds that a right open-ended answer states of every thing |
 | `meta` | | anything flat to keep |
 """
 
@@ -30,9 +33,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lit_vdistill.readers.schema import check_sample, expect, media_type_of, numbers, text_of
+from lit_vdistill.readers.schema import (
+    check_facts,
+    check_sample,
+    expect,
+    media_type_of,
+    numbers,
+    text_of,
+)
 from lit_vdistill.readers.stgr import STGR_TASKS, parse_stgr
-from lit_vdistill.types import BoxAt, Evidence, Task, VideoSample
+from lit_vdistill.types import BoxAt, Evidence, Facts, Task, VideoSample
 
 _VIDEO_R1_TASKS = {
     "multiple choice": Task.MCQ,
@@ -121,6 +131,7 @@ def parse_record(raw: Any) -> VideoSample:
             expect(o, str, "options") for o in expect(raw.get("options", []), list, "options")
         ),
         evidence=_evidence(expect(raw.get("evidence", {}), dict, "evidence")),
+        facts=_facts(expect(raw.get("facts", {}), dict, "facts")),
         meta=expect(raw.get("meta", {}), dict, "meta"),
     )
     check_sample(sample)
@@ -169,6 +180,30 @@ def _evidence(raw: Mapping[str, Any]) -> Evidence:
         spans=tuple(numbers(span, 2, "evidence.spans") for span in spans),  # type: ignore[misc]
         boxes=tuple(_box_at(expect(box, dict, "evidence.boxes")) for box in boxes),
     )
+
+
+def _facts(raw: Mapping[str, Any]) -> Facts:
+    if unknown := sorted(set(raw) - {field.name for field in fields(Facts)}):
+        raise ValueError(f"unknown key 'facts.{unknown[0]}', expected things, words and asked")
+    things = expect(raw.get("things", []), list, "facts.things")
+    words = expect(raw.get("words", {}), dict, "facts.words")
+    facts = Facts(
+        things=tuple(_named(thing, "facts.things") for thing in things),
+        words={kind: _texts(words[kind], f"facts.words.{kind}") for kind in words},
+        asked=_texts(raw.get("asked", []), "facts.asked"),
+    )
+    check_facts(facts)
+    return facts
+
+
+def _named(raw: Any, key: str) -> Mapping[str, str]:
+    return {
+        kind: expect(value, str, f"{key}.{kind}") for kind, value in expect(raw, dict, key).items()
+    }
+
+
+def _texts(raw: Any, key: str) -> tuple[str, ...]:
+    return tuple(expect(value, str, key) for value in expect(raw, list, key))
 
 
 def _box_at(raw: Mapping[str, Any]) -> BoxAt:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lit_vdistill.types import MediaType, Task, VideoSample
+from lit_vdistill.types import Facts, MediaType, Task, VideoSample
 
 
 def check_sample(sample: VideoSample) -> None:
@@ -52,6 +52,33 @@ def _check_answer(sample: VideoSample) -> None:
         raise ValueError(f"task '{task}' needs 'evidence.boxes'")
     if not answer:
         raise ValueError("'answer' must not be empty")
+
+
+def check_facts(facts: Facts) -> None:
+    """Whether facts can be looked for in a text.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
+    owner: dict[str, str] = {}
+    for kind, words in facts.words.items():
+        for word in words:
+            if not word.strip():
+                raise ValueError(f"'facts.words.{kind}' must hold words, got {word!r}")
+            if owner.setdefault(word.lower(), kind) != kind:
+                raise ValueError(
+                    f"'facts.words' must give each word one kind, '{word}' has two: "
+                    f"{owner[word.lower()]} and {kind}"
+                )
+    for thing in facts.things:
+        for kind, word in thing.items():
+            if word not in facts.words.get(kind, ()):
+                raise ValueError(
+                    f"'facts.things' must use the words of 'facts.words.{kind}', got '{word}'"
+                )
+    for kind in facts.asked:
+        if kind not in facts.words:
+            raise ValueError(f"'facts.asked' must name kinds of 'facts.words', got '{kind}'")
 
 
 def numbers(value: Any, count: int, key: str) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """Pure scores of one response; YAML chooses which by class path."""
 
 from lit_vdistill.rewards.content import Content, answer_quality
+from lit_vdistill.rewards.facts import FactCounts, Facts, count_facts, graded_quality
 from lit_vdistill.rewards.format import OuterFormat, TaskFormat
 from lit_vdistill.rewards.reward import Reward, composite_reward, reward_breakdown, rule_score
 from lit_vdistill.rewards.verifier import (
@@ -19,6 +20,8 @@ __all__ = [
     "AnswerBox",
     "AnswerTime",
     "Content",
+    "FactCounts",
+    "Facts",
     "GroundedFormat",
     "OuterFormat",
     "Reward",
@@ -28,6 +31,8 @@ __all__ = [
     "ThinkSpace",
     "answer_quality",
     "composite_reward",
+    "count_facts",
+    "graded_quality",
     "reward_breakdown",
     "rouge_f1",
     "rule_score",

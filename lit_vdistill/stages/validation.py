@@ -12,6 +12,7 @@ from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import (
     Reward,
     answer_quality,
+    count_facts,
     reward_breakdown,
     rouge_f1,
     rule_score,
@@ -20,6 +21,7 @@ from lit_vdistill.types import Rollout, Task, VideoSample
 
 _TASKS = [str(task) for task in Task]
 _RECALLS = (0.3, 0.5, 0.7)
+_FACT_SHARES = ("facts", "facts_wrong", "facts_missing")
 _TEMPORAL = (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ)
 
 
@@ -31,6 +33,8 @@ class Validation(nn.Module):
       trained on.
     - `mean_at_k`: the same, averaged over the k sampled answers.
     - `reward`: rule rewards of the sampled answers as a share of their maximum.
+    - `facts`, `facts_wrong`, `facts_missing`: of the greedy answer to an open question that knows
+      its facts; shares that sum to 1 (`rewards/facts.py`).
     - `tIoU`, `R@m`, `box_iou`, `format_rate`: of the greedy answers.
     """
 
@@ -44,7 +48,8 @@ class Validation(nn.Module):
         super().__init__()
         self.rewards = list(rewards)
         self.sampled_key = f"mean_at_{num_samples}"
-        grouped = {"score": GroupedMean(_TASKS), "format_rate": GroupedMean(_TASKS)}
+        names = ["score", "format_rate", *_FACT_SHARES]
+        grouped = {name: GroupedMean(_TASKS) for name in names}
         if num_samples:
             grouped |= {self.sampled_key: GroupedMean(_TASKS), "reward": GroupedMean(_TASKS)}
         self.grouped = nn.ModuleDict(grouped)
@@ -59,6 +64,10 @@ class Validation(nn.Module):
         parsed = parse_response(greedy.text)
         self._grouped("score").update([answer_score(greedy.text, sample)], [task])
         self._grouped("format_rate").update([float(parsed.problem is None)], [task])
+        if sample.facts.asked:
+            counts = count_facts(parsed.answer if parsed.problem is None else "", sample.facts)
+            for name, share in zip(_FACT_SHARES, counts.shares, strict=True):
+                self._grouped(name).update([share], [task])
         if sample.task in _TEMPORAL:
             span, truth = grammar.time_span(parsed.answer), sample.evidence.spans[0]
             for metric in (self.tiou, *self._recalls()):

@@ -15,6 +15,11 @@ RECORD = {
         "spans": [[2.0, 5.0]],
         "boxes": [{"time_s": 3.0, "name": "cup", "box": [0.1, 0.2, 0.4, 0.6]}],
     },
+    "facts": {
+        "things": [{"colour": "red"}],
+        "words": {"colour": ["red", "blue"]},
+        "asked": ["colour"],
+    },
 }
 
 
@@ -39,6 +44,15 @@ def test_round_trip(tmp_path):
         ({"evidence": {"spans": [[5, 2]]}}, "0 <= start <= end"),
         ({"evidence": {"spans": [[5]]}}, "list of 2 numbers"),
         ({"evidence": {"spans": [[1, True]]}}, "list of 2 numbers"),
+        ({"facts": []}, "'facts' must be a dict"),
+        ({"facts": {"thing": []}}, r"unknown key 'facts\.thing'"),
+        ({"facts": {"things": ["red"]}}, r"'facts\.things' must be a dict, got 'red'"),
+        ({"facts": {"things": [{"colour": 1}]}}, r"'facts\.things\.colour' must be a str, got 1"),
+        ({"facts": {"things": [{"colour": "red"}]}}, r"words of 'facts\.words\.colour', got 'red'"),
+        ({"facts": {"words": {"colour": "red"}}}, r"'facts\.words\.colour' must be a list"),
+        ({"facts": {"words": {"colour": [" "]}}}, r"'facts\.words\.colour' must hold words"),
+        ({"facts": {"words": {"a": ["red"], "b": ["Red"]}}}, "'Red' has two: a and b"),
+        ({"facts": {"asked": ["colour"]}}, r"'facts\.asked' must name kinds .* got 'colour'"),
         ({"task": "mcq", "answer": "C", "options": ["x", "y"]}, r"\['A', 'B'\], got 'C'"),
         ({"task": "binary"}, "must be yes or no"),
         ({"task": "numerical", "answer": "two"}, "must be a plain number"),

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from lit_vdistill.rewards import Content, OuterFormat
 from lit_vdistill.stages.validation import Validation, answer_score
-from lit_vdistill.types import Rollout
+from lit_vdistill.types import Facts, Rollout
 
+WORDS = {"colour": ("red", "blue"), "shape": ("disc", "cross")}
 RIGHT = "<think>t</think><answer>B</answer>"
 WRONG = "<think>t</think><answer>A</answer>"
 
@@ -39,3 +42,19 @@ def test_open_ended_score_is_lexical_and_needs_the_envelope(make_sample):
     assert answer_score(same, sample) == pytest.approx(1.0)
     assert 0.0 < answer_score(same.replace("dog", "cat"), sample) < 1.0
     assert answer_score("a dog runs", sample) == 0.0
+
+
+def test_facts_stand_beside_the_lexical_score(make_sample):
+    facts = Facts(({"colour": "red", "shape": "disc"},), WORDS, ("colour", "shape"))
+    sample = replace(make_sample("open_ended", "a red disc"), facts=facts)
+    validation = Validation([], num_samples=0)
+    for answer in ("a red disc", "a blue disc", "a disc"):
+        validation.update(sample, rollout(f"<think>t</think><answer>{answer}</answer>"), [])
+    validation.update(sample, rollout("a red disc"), [])  # no envelope: nothing is stated
+    report = validation.compute()
+    assert report["facts"] == report["facts/open_ended"] == 0.5
+    assert report["facts_wrong"] == 0.125
+    assert report["facts_missing"] == 0.375
+    validation.reset()
+    validation.update(make_sample("open_ended", "a red disc"), rollout("a red disc"), [])
+    assert "facts" not in validation.compute()

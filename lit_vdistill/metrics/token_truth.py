@@ -1,0 +1,228 @@
+"""Which parts of a response are wrong, and which of the same kind are right: truth by token.
+
+Token credit is good where it lowers the tokens that are wrong. Whether it does can be measured on
+a sample that knows its truth: `marks` judges every word, time, coordinate, letter and number of a
+response that the sample can decide, `token_marks` hands the verdicts to tokens. What cannot be told
+is marked unclear, so that it is left out and counted.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from lit_vdistill.responses.claims import Clause, clauses, matched
+from lit_vdistill.responses.geometry import box_iou
+from lit_vdistill.responses.grammar import parse_response
+from lit_vdistill.types import Box, Task, VideoSample
+
+Verdict = Literal["right", "wrong", "unclear"]
+
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_SPAN = re.compile(r"<t>([\d.]+)</t>s?\s+to\s+<t>([\d.]+)</t>")
+_AT = re.compile(r"at<t>([\d.]+)</t>")
+_TIME = re.compile(r"<t>([^<]+)</t>")
+_BOX = re.compile(r"<box>\[([^\]<]*)\]</box>")
+_BLOCK = re.compile(r"<(think|answer)>((?:(?!<\1>).)*?)</\1>", re.DOTALL)
+_LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z])")
+_YES_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
+_OPTION = "Correct Option:"
+_LETTER_TASKS = (Task.MCQ, Task.TEMPORAL_MCQ)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A part of a response, with what is known about it."""
+
+    start: int
+    """Its first character."""
+    end: int
+    """The one behind its last."""
+    kind: str
+    """`time`, `coordinate`, `letter`, `count`, `text`, `yes_no`, or one of the sample's facts."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Up to where a number is right, and from where it is wrong; in between it is unclear."""
+
+    time_right_s: float = 0.25
+    time_wrong_s: float = 1.0
+    box_right: float = 0.125
+    """As a share of the true box's side along the coordinate's axis."""
+    box_wrong: float = 0.25
+    number: float = 0.01
+    """Relative, of a count: the ε of R-MSD's ε-accuracy."""
+
+
+def marks(text: str, sample: VideoSample, tolerance: Tolerance = Tolerance()) -> list[Mark]:
+    """Judge what a response states, part by part, in the order of its characters.
+
+    Args:
+        text: The response as it was sampled. Where its envelope is invalid nothing can be told.
+        sample: Its question, with facts and evidence; boxes in the units of the text.
+        tolerance: How near is right.
+    """
+    blocks = {block.group(1): block.span(2) for block in _BLOCK.finditer(text)}
+    found = [
+        # Reasoning and answer may both name a thing, so each is matched by itself.
+        *(mark for place in blocks.values() for mark in _words(text, place, sample)),
+        *_times(text, sample, tolerance),
+        *_coordinates(text, sample, tolerance),
+    ]
+    taken = {place for mark in found for place in range(mark.start, mark.end)}
+    if "answer" in blocks:
+        answer = _answer(text, blocks["answer"], sample, tolerance)
+        found += [mark for mark in answer if mark.start not in taken]
+    if parse_response(text).problem is not None:
+        found = [replace(mark, verdict="unclear") for mark in found]
+    return sorted(found, key=lambda mark: mark.start)
+
+
+def token_marks(found: Sequence[Mark], spans: Sequence[tuple[int, int]]) -> list[Mark | None]:
+    """The mark of each token; None for one that states nothing that was judged.
+
+    Args:
+        found: Of the whole response.
+        spans: First character of each token and the one behind its last. White space before a word
+            may belong to its token; a token that reaches into two marks is unclear.
+    """
+    given: list[Mark | None] = []
+    for start, end in spans:
+        touched = [mark for mark in found if mark.start < end and start < mark.end]
+        if len(touched) > 1:
+            touched = [replace(touched[0], verdict="unclear")]
+        given.append(touched[0] if touched else None)
+    return given
+
+
+def _words(text: str, place: tuple[int, int], sample: VideoSample) -> Iterator[Mark]:
+    """Words of the facts' kinds, clause by clause."""
+    things, asked, first = sample.facts.things, sample.question.lower(), place[0]
+    said = clauses(text[slice(*place)], sample.facts)
+    about = matched(said, things)
+    taken = set(about)
+    for clause, mine in zip(said, about, strict=True):
+        rivals = _rivals(clause, mine, taken, things)
+        for claim in clause.claims:
+            verdicts = {things[t].get(claim.kind) == claim.value for t in rivals}
+            # What the question names may be repeated by an answer that denies it.
+            is_repeated = not rivals and claim.value.lower() in asked
+            known = {claim.kind in things[t] for t in rivals} or {True}
+            if is_repeated or len(verdicts) > 1 or known != {True}:
+                verdict: Verdict = "unclear"
+            else:
+                verdict = "right" if verdicts == {True} else "wrong"
+            yield Mark(first + claim.start, first + claim.end, claim.kind, verdict)
+
+
+def _rivals(
+    clause: Clause,
+    mine: int | None,
+    taken: set[int | None],
+    things: Sequence[Mapping[str, str]],
+) -> list[int]:
+    """All things that a clause may be about; none where it fits nothing that is there."""
+    fits = {t: clause.agreement(thing) for t, thing in enumerate(things)}
+    if mine is None:
+        return [t for t, agreement in fits.items() if agreement]
+    equal = [t for t, agreement in fits.items() if agreement == fits[mine] and t not in taken]
+    return [mine, *equal]
+
+
+def _times(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterator[Mark]:
+    """Seconds: those of a segment, and those at which a box was seen."""
+    spans = sample.evidence.spans
+    moments = [box.time_s for box in sample.evidence.boxes if box.time_s is not None]
+    truths: dict[int, list[float]] = {}
+    for pair in _SPAN.finditer(text):
+        truths[pair.start(1)] = [start for start, _ in spans]
+        truths[pair.start(2)] = [end for _, end in spans]
+    truths |= {at.start(1): moments for at in _AT.finditer(text)}
+    for time in _TIME.finditer(text):
+        nearest = _nearest(time.group(1), truths.get(time.start(1), []))
+        verdict = _verdict(nearest, tolerance.time_right_s, tolerance.time_wrong_s)
+        yield Mark(time.start(1), time.end(1), "time", verdict)
+
+
+def _coordinates(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterator[Mark]:
+    """Corners of boxes, against the true box that is met best."""
+    truths = [found.box for found in sample.evidence.boxes]
+    for box in _BOX.finditer(text):
+        numbers = list(_NUMBER.finditer(text, box.start(1), box.end(1)))
+        truth = _best(tuple(float(n.group()) for n in numbers), truths)
+        for axis, number in enumerate(numbers):
+            gap = None
+            if truth is not None:
+                side = truth[2 + axis % 2] - truth[axis % 2]
+                gap = abs(float(number.group()) - truth[axis]) / side
+            verdict = _verdict(gap, tolerance.box_right, tolerance.box_wrong)
+            yield Mark(number.start(), number.end(), "coordinate", verdict)
+
+
+def _best(values: tuple[float, ...], truths: Sequence[Box]) -> Box | None:
+    if len(values) != 4 or not truths:
+        return None
+    said: Box = values  # type: ignore[assignment]
+    return max(truths, key=lambda truth: box_iou(said, truth))
+
+
+def _answer(
+    text: str, place: tuple[int, int], sample: VideoSample, tolerance: Tolerance
+) -> Iterator[Mark]:
+    """The letter, number, word or yes or no that the answer block holds."""
+    task, truth = sample.task, sample.answer
+    if task is Task.TEMPORAL_MCQ:
+        marker = text.find(_OPTION, *place)
+        place = (marker + len(_OPTION), place[1]) if marker >= 0 else place
+    if task in _LETTER_TASKS:
+        yield from _single(_LETTER, text, place, "letter", truth.__eq__)
+    elif task is Task.BINARY:
+        yield from _single(
+            _YES_NO, text, place, "yes_no", lambda said: said.lower() == truth.lower()
+        )
+    elif task is Task.NUMERICAL:
+        near = tolerance.number * max(1.0, abs(float(truth)))
+        yield from _single(
+            _NUMBER, text, place, "count", lambda said: abs(float(said) - float(truth)) <= near
+        )
+    elif task is Task.OCR:
+        yield from _by_word(text, place, truth)
+
+
+def _single(
+    pattern: re.Pattern[str],
+    text: str,
+    place: tuple[int, int],
+    kind: str,
+    is_right: Callable[[str], bool],
+) -> Iterator[Mark]:
+    """What a pattern finds in a place; unclear where it finds several."""
+    found = list(pattern.finditer(text, *place))
+    for match in found:
+        verdict: Verdict = "right" if is_right(match.group()) else "wrong"
+        yield Mark(*match.span(), kind, verdict if len(found) == 1 else "unclear")
+
+
+def _by_word(text: str, place: tuple[int, int], truth: str) -> Iterator[Mark]:
+    """Word by word, where there are as many as in the truth; else unclear."""
+    said, true = list(re.finditer(r"\S+", text[slice(*place)])), truth.split()
+    for i, word in enumerate(said):
+        verdict: Verdict = "unclear"
+        if len(said) == len(true):
+            verdict = "right" if word.group() == true[i] else "wrong"
+        yield Mark(place[0] + word.start(), place[0] + word.end(), "text", verdict)
+
+
+def _nearest(said: str, truths: Sequence[float]) -> float | None:
+    """How far a time is from the nearest true one; None where there is none, or it is no number."""
+    if not truths or not _NUMBER.fullmatch(said):
+        return None
+    return min(abs(float(said) - truth) for truth in truths)
+
+
+def _verdict(gap: float | None, right: float, wrong: float) -> Verdict:
+    if gap is None or right < gap < wrong:
+        return "unclear"
+    return "right" if gap <= right else "wrong"
