@@ -10,8 +10,8 @@ from lit_vdistill.tracking import credit_page
 PROG = "python -m lit_vdistill"
 TRAINING_COMMANDS = {
     "fit": "train a stage",
-    "validate": "score a student on the held-out samples",
-    "test": "the same under the name of the test split",
+    "validate": "score a student on the validation split",
+    "test": "the same on the test split, on which nothing is chosen",
     "predict": "answer the held-out prompts greedily",
 }
 TOOLS: dict[str, Any] = {

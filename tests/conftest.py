@@ -80,7 +80,7 @@ def world(tmp_path_factory):
     from lit_vdistill.world.scenes import WorldConfig
 
     root = tmp_path_factory.mktemp("world") / "world"
-    build_world(root, WorldConfig(train_videos=4, val_videos=1))
+    build_world(root, WorldConfig(train_videos=4, val_videos=1, test_videos=1))
     return root
 
 

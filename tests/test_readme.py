@@ -45,6 +45,7 @@ def test_training_commands(command, tmp_path, capsys):
             "--data.loader.val_batch_size=2",
             "--data.world.train_videos=2",
             "--data.world.val_videos=1",
+            "--data.world.test_videos=1",
             f"--run_dir={tmp_path}",
         ]
     )
@@ -55,7 +56,8 @@ def test_tool_commands(command, world, tmp_path, capsys):
     args = shlex.split(
         command.replace("runs/world", str(world)).replace("my_world", f"{tmp_path}/w")
     )
-    small = ["--size.train_videos=1", "--size.val_videos=1"] if args[1] == "world" else []
+    counts = [f"--size.{split}_videos=1" for split in ("train", "val", "test")]
+    small = counts if args[1] == "world" else []
     main([*args, *small])
     printed = capsys.readouterr().out
     assert printed.endswith("0 problems\n" if args[1] == "check" else "videos/\n")

@@ -4,11 +4,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
@@ -16,13 +14,13 @@ from lit_vdistill import processes
 from lit_vdistill.data.dataset import Item, PromptBatch, PromptConfig, PromptDataset, collate
 from lit_vdistill.data.mixture import Mixture, difficulties, mixture_order
 from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler
+from lit_vdistill.data.templates import load_template
 from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.pool.store import PoolStore
 from lit_vdistill.readers.records import BadSample, read_records
-from lit_vdistill.responses.prompts import TEMPLATES, PromptTemplate
-from lit_vdistill.types import Task, TeacherResponse, VideoSample
+from lit_vdistill.types import TeacherResponse, VideoSample
 from lit_vdistill.world.build import build_world
 from lit_vdistill.world.scenes import WorldConfig
 
@@ -39,6 +37,8 @@ class SourceConfig:
     """Held-out records, in either format."""
     media_root: str
     """Media paths of records are below it."""
+    test_path: str | None = None
+    """Records that are only reported, by the command `test`; nothing is chosen on them."""
     pool_path: str | None = None
     """Teacher pool of the training records (JSONL)."""
     cache_dir: str | None = None
@@ -131,7 +131,11 @@ class VideoDistillDataModule(LightningDataModule):
             build_world(self.sources.media_root, self.world)
 
     def setup(self, stage: str) -> None:
-        """Read records and pool, count what cannot be used."""
+        """Read records and pool, count what cannot be used.
+
+        Raises:
+            ValueError: When the test split is asked for and none is named.
+        """
         self.processor = load_processor(self.processor_path)
         self.template = load_template(self.prompt.template)
         video = self.processor.video_processor
@@ -142,6 +146,13 @@ class VideoDistillDataModule(LightningDataModule):
             cache_dir=self.sources.cache_dir,
         )
         self.ledgers: dict[str, BadSampleLedger] = {}
+        if stage == "test":
+            if self.sources.test_path is None:
+                raise ValueError(
+                    "data.sources.test_path names no records, and `test` reports on it"
+                )
+            self.test_set = self._dataset("test", self.sources.test_path, {})
+            return
         self.val_set = self._dataset("validation", self.sources.val_path, {})
         if stage == "fit":
             pools = PoolStore(self.sources.pool_path).load() if self.sources.pool_path else {}
@@ -192,13 +203,20 @@ class VideoDistillDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every held-out sample once, in order."""
+        return self._held_out(self.val_set)
+
+    predict_dataloader = val_dataloader
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every sample of the test split once, in order."""
+        return self._held_out(self.test_set)
+
+    def _held_out(self, dataset: PromptDataset) -> DataLoader[Any]:
         assert self.trainer is not None
         sampler = ShardedEvalSampler(
-            len(self.val_set), rank=self.trainer.global_rank, world_size=self.trainer.world_size
+            len(dataset), rank=self.trainer.global_rank, world_size=self.trainer.world_size
         )
-        return self._loader(self.val_set, sampler, self.loader.val_batch_size)
-
-    test_dataloader = predict_dataloader = val_dataloader
+        return self._loader(dataset, sampler, self.loader.val_batch_size)
 
     def on_before_batch_transfer(
         self, batch: PromptBatch | WindowTurn, dataloader_idx: int
@@ -212,7 +230,8 @@ class VideoDistillDataModule(LightningDataModule):
             batch.on_draw = lambda more: self.ledgers["training"].add(more.bad)
             self._count_bad("training", batch.window)
         else:
-            self._count_bad("validation", batch)
+            assert self.trainer is not None
+            self._count_bad("test" if self.trainer.testing else "validation", batch)
         return batch
 
     def _count_bad(self, split: str, batch: PromptBatch) -> None:
@@ -298,30 +317,6 @@ class VideoDistillDataModule(LightningDataModule):
 
 def _as_it_is(item: Any) -> Any:
     return item
-
-
-def load_template(name: str) -> PromptTemplate:
-    """A built-in prompt template by name, or one from a YAML file.
-
-    Raises:
-        ValueError: When it is neither, or when the file has unknown keys or tasks.
-    """
-    if name in TEMPLATES:
-        return TEMPLATES[name]
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        raise ValueError(
-            f"data.prompt.template '{name}': expected one of {sorted(TEMPLATES)} or an existing "
-            "YAML file"
-        )
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(raw, dict) or not set(raw) <= {"name", "system", "instructions"}:
-        raise ValueError(f"{path}: expected the keys name, system and instructions")
-    instructions = raw.get("instructions") or {}
-    if unknown := sorted(set(instructions) - set(Task)):
-        raise ValueError(f"{path}: unknown task '{unknown[0]}', expected {[str(t) for t in Task]}")
-    by_task = {Task(task): text for task, text in instructions.items()}
-    return PromptTemplate(raw.get("name", path.stem), raw.get("system", ""), by_task)
 
 
 def _report_unmatched(

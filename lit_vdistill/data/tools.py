@@ -20,13 +20,14 @@ def world(root: str, size: WorldConfig | None = None) -> None:
     from lit_vdistill.world.build import build_world
 
     build_world(root, size or WorldConfig())
-    sys.stdout.write(f"{root}: train.jsonl, val.jsonl, pool.jsonl, videos/\n")
+    sys.stdout.write(f"{root}: train.jsonl, val.jsonl, test.jsonl, pool.jsonl, videos/\n")
 
 
 def check(
     train_path: str,
     media_root: str,
     val_path: str | None = None,
+    test_path: str | None = None,
     pool_path: str | None = None,
     num_frames: int = 16,
     decode_timeout_s: float = 60.0,
@@ -36,14 +37,15 @@ def check(
     Args:
         train_path: Training records.
         media_root: Media paths are below it.
-        val_path: Held-out records, checked for overlap with the training records too.
+        val_path: Validation records; no medium and no id of theirs may be in training.
+        test_path: Test records; theirs may be in neither.
         pool_path: Teacher pool of the training records.
         num_frames: Frames to decode of each video.
         decode_timeout_s: A medium that takes longer is reported.
     """
     splits: dict[str, list[VideoSample]] = {}
     problems: list[BadSample] = []
-    for split, path in (("train", train_path), ("val", val_path)):
+    for split, path in (("train", train_path), ("val", val_path), ("test", test_path)):
         if path is not None:
             splits[split], bad = read_records(path)
             problems += bad
@@ -53,8 +55,7 @@ def check(
     for split, samples in splits.items():
         problems += _check_media(samples, media_root, num_frames, decode_timeout_s, hashes[split])
         problems += _duplicates(samples)
-    if len(splits) == 2:
-        problems += _overlap(splits, hashes)
+    problems += _overlap(splits, hashes)
     if pool_path is not None:
         problems += _check_pool(pool_path, splits["train"])
     for problem in problems:
@@ -106,16 +107,20 @@ def _duplicates(samples: list[VideoSample]) -> Iterator[BadSample]:
 def _overlap(
     splits: dict[str, list[VideoSample]], hashes: dict[str, dict[str, str]]
 ) -> Iterator[BadSample]:
-    """Held-out samples whose medium, by content, or whose id is in training."""
-    trained = {digest: media for media, digest in hashes["train"].items()}
-    ids = {sample.id for sample in splits["train"]}
-    for sample in splits["val"]:
-        digest = hashes["val"].get(sample.media or "")
-        if digest in trained:
-            reason = f"the same file as training medium '{trained[digest]}'"
-            yield BadSample(sample.id, str(sample.media), reason)
-        elif sample.id in ids:
-            yield BadSample(sample.id, "val", "the id is a training sample's too")
+    """Samples of a later split whose medium, by content, or whose id is in an earlier one."""
+    known: dict[str, tuple[str, str]] = {}
+    owners: dict[str, str] = {}
+    for split, samples in splits.items():
+        for sample in samples:
+            earlier, media = known.get(hashes[split].get(sample.media or "", ""), (split, ""))
+            owner = owners.setdefault(sample.id, split)
+            if earlier != split:
+                reason = f"the same file as {earlier} medium '{media}'"
+                yield BadSample(sample.id, str(sample.media), reason)
+            elif owner != split:
+                yield BadSample(sample.id, split, f"the id is in {owner} too")
+        for media, digest in hashes[split].items():
+            known.setdefault(digest, (split, media))
 
 
 def _check_pool(path: str, samples: list[VideoSample]) -> Iterator[BadSample]:

@@ -162,12 +162,12 @@ class VLMStage(StepLoop):
                 self.validation.update(item.sample, answer, others)
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/<metric>` and keep the report."""
+        """Log `val/<metric>`, or `test/<metric>`, and keep the report."""
         self.validation_report = self.validation.compute()
-        shown = {"score", "reward"}
+        shown, split = {"score", "reward"}, "test" if self.trainer.testing else "val"
         for name, value in self.validation_report.items():
             # Equal on all ranks, as torchmetrics has synchronised it; all of them may monitor it.
-            self.log(f"val/{name}", value, prog_bar=name in shown, sync_dist=True)
+            self.log(f"{split}/{name}", value, prog_bar=name in shown, sync_dist=True)
 
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_world(root: str | Path, config: WorldConfig) -> None:
-    """Write videos, records (`train.jsonl`, `val.jsonl`) and the simulated pool (`pool.jsonl`).
+    """Write videos, records (`train`, `val`, `test.jsonl`) and the simulated pool (`pool.jsonl`).
 
     A folder that holds this very world is left alone; one that holds another is an error, as
     training data must not change under a run.
@@ -52,7 +52,7 @@ def build_world(root: str | Path, config: WorldConfig) -> None:
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     pool = PoolStore(partial / "pool.jsonl")
-    for split in ("train", "val"):
+    for split in ("train", "val", "test"):
         samples = []
         for scene in scenes(split, config):
             write_video(partial / f"videos/{scene.id}.mp4", render(scene, config), config.fps)

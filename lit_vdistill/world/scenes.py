@@ -2,7 +2,7 @@
 
 A scene holds one to three coloured shapes and a digit, each in a corner of its own, each on screen
 for a span of whole seconds. Nine questions are asked about every scene, one a task. All of it
-is a function of the seed. `data/simulated_teacher.py` writes the teacher pool that goes with it.
+is a function of the seed. `world/simulated_teacher.py` writes the teacher pool that goes with it.
 """
 
 import random
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_vdistill.types import Box, BoxAt, Evidence, Span, Task, VideoSample
+from lit_vdistill.types import Box, BoxAt, Evidence, Facts, Span, Task, VideoSample
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 COLOURS = {
     "red": (220, 40, 40),
     "green": (40, 190, 60),
@@ -26,6 +26,13 @@ BACKGROUND = 128
 """Mid-grey is 0 to a processor that normalises to [-1, 1]: what is not there adds nothing."""
 SHAPES = ("square", "disc", "cross")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
+WORDS = {
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+    "place": CORNERS,
+    "digit": tuple("0123456789"),
+}
+"""All words for what is true of an object, by kind."""
 STEP_PX = 8
 """Grid on which shapes stand and move."""
 MOTIONS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1), "still": (0, 0)}
@@ -43,7 +50,9 @@ class WorldConfig:
     train_videos: int = 320
     """Videos of the training split; each carries nine questions."""
     val_videos: int = 24
-    """Videos of the held-out split."""
+    """Videos of the held-out split, on which settings and checkpoints are chosen."""
+    test_videos: int = 400
+    """Videos of the split that is only reported."""
     seed: int = 0
     """Seed of scenes, questions and of the simulated teacher."""
     pool_size: int = 4
@@ -79,6 +88,13 @@ class SceneObject:
     def colour(self) -> str:
         """First word of the name."""
         return self.name.split()[0]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is true of it, by kind."""
+        first, second = self.name.split()
+        of_kind = {"colour": first, "shape": second} if self.is_shape else {"digit": second}
+        return of_kind | {"place": self.corner}
 
     @property
     def is_shape(self) -> bool:
@@ -213,6 +229,7 @@ def questions(scene: Scene, config: WorldConfig, rng: random.Random) -> Iterator
                 spans=(subject.span,),
                 boxes=(BoxAt(time_s, subject.name, scaled),),  # type: ignore[arg-type]
             ),
+            facts=_facts(task, scene, subject, answer),
             meta={"scene": scene.id, "position": scene.objects.index(subject)},
         )
 
@@ -250,6 +267,24 @@ def _ask(
     return "Describe the video.", (), describe(scene)
 
 
+def _facts(task: Task, scene: Scene, subject: SceneObject, answer: str) -> Facts:
+    """What the question is about, and what an answer in words must say of it."""
+    if task in (Task.NUMERICAL, Task.OPEN_ENDED):
+        things = scene.shapes
+    else:
+        things = () if task is Task.BINARY and answer == "no" else (subject,)
+    asked: dict[Task, tuple[str, ...]] = {
+        Task.SPATIO_TEMPORAL_QA: ("colour", "shape", "place"),
+        Task.OPEN_ENDED: ("colour", "shape", "place"),
+    }
+    kinds = ("digit", "place") if task is Task.OCR else ("colour", "shape", "place")
+    return Facts(
+        tuple(item.facts for item in things),
+        {kind: WORDS[kind] for kind in kinds},
+        asked.get(task, ()),
+    )
+
+
 def describe(scene: Scene) -> str:
     """The caption of a scene: each shape with its corner, in order of appearance."""
     return ", ".join(f"a {item.name} at the {item.corner}" for item in scene.shapes)
@@ -257,7 +292,8 @@ def describe(scene: Scene) -> str:
 
 def scenes(split: str, config: WorldConfig) -> Iterator[Scene]:
     """The scenes of a split, each from a seed of its own."""
-    count = {"train": config.train_videos, "val": config.val_videos}[split]
+    counts = {"train": config.train_videos, "val": config.val_videos, "test": config.test_videos}
+    count = counts[split]
     for index in range(count):
         rng = random.Random(f"{config.seed}/{split}/{index}")
         yield make_scene(f"{split}{index:05d}", config, rng)

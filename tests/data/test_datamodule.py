@@ -8,12 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lit_vdistill.data.datamodule import (
-    LoaderConfig,
-    SourceConfig,
-    VideoDistillDataModule,
-    load_template,
-)
+from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistillDataModule
 from lit_vdistill.data.dataset import Item, PromptConfig, collate
 from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.types import Task
@@ -29,6 +24,7 @@ def make_data(world, tmp_path):
         sources = SourceConfig(
             train_path=str(root / "train.jsonl"),
             val_path=str(root / "val.jsonl"),
+            test_path=str(root / "test.jsonl"),
             media_root=str(root),
             pool_path=str(root / "pool.jsonl"),
             cache_dir=str(tmp_path / "frames"),
@@ -288,17 +284,18 @@ def test_bad_samples_of_a_window_and_of_a_draw_are_counted(turns_on, make_data):
         data.on_before_batch_transfer(turn, 0)
 
 
-def test_templates_come_from_files_too(tmp_path):
-    path = tmp_path / "t.yaml"
-    path.write_text("system: Be brief.\ninstructions: {mcq: Letter only.}\n")
-    template = load_template(str(path))
-    assert (template.name, template.system) == ("t", "Be brief.")
-    assert template.instructions == {Task.MCQ: "Letter only."}
-    path.write_text("instructions: {mqc: Letter only.}\n")
-    with pytest.raises(ValueError, match="unknown task 'mqc'"):
-        load_template(str(path))
-    path.write_text("instruction: x\n")
-    with pytest.raises(ValueError, match="expected the keys name, system and instructions"):
-        load_template(str(path))
-    with pytest.raises(ValueError, match="'grounded', 'short'"):
-        load_template("grunded")
+def test_the_test_split_is_what_the_test_command_reads(make_data):
+    data = make_data()
+    data.setup("test")
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, testing=True)
+    batches = [data.on_before_batch_transfer(batch, 0) for batch in data.test_dataloader()]
+    ids = [item.sample.id for batch in batches for item in batch.items]
+    assert ids == [f"test00000-{task}" for task in Task]
+    assert set(data.ledgers) == {"test"}
+
+
+def test_without_a_test_split_the_test_command_says_so(make_data):
+    data = make_data()
+    data.sources = replace(data.sources, test_path=None)
+    with pytest.raises(ValueError, match=r"data\.sources\.test_path names no records"):
+        data.setup("test")

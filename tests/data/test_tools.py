@@ -18,6 +18,7 @@ def check(root):
         train_path=str(root / "train.jsonl"),
         media_root=str(root),
         val_path=str(root / "val.jsonl"),
+        test_path=str(root / "test.jsonl"),
         pool_path=str(root / "pool.jsonl"),
     )
 
@@ -31,9 +32,27 @@ def edit(path, change):
 def test_the_embedded_world_is_clean(root, capsys):
     check(root)
     out = capsys.readouterr().out
-    assert "45 records" in out
+    assert "54 records" in out
     assert "teacher pool: 36 samples, responses a sample {4: 36}" in out
     assert out.endswith("0 problems\n")
+
+
+def test_no_later_split_holds_what_an_earlier_one_has(root, capsys):
+    shutil.copy(root / "videos/val00000.mp4", root / "videos/test00000.mp4")
+
+    def rename(records):
+        records[0] |= {"id": "train00003-ocr", "media": "videos/test00001.mp4"}
+
+    shutil.copy(root / "videos/train00003.mp4", root / "videos/test00001.mp4")
+    with (root / "videos/test00001.mp4").open("ab") as file:
+        file.write(b"\0")  # another file of the same pictures
+    edit(root / "test.jsonl", rename)
+    with pytest.raises(SystemExit):
+        check(root)
+    out = capsys.readouterr().out
+    assert "train00003-ocr (test): the id is in train too" in out
+    assert out.count("the same file as val medium 'videos/val00000.mp4'") == 8
+    assert out.endswith("9 problems\n")
 
 
 def test_every_kind_of_problem_is_named(root, capsys):
@@ -55,7 +74,7 @@ def test_every_kind_of_problem_is_named(root, capsys):
     for part in (
         "train00000-mcq (videos/train00000.mp4): decord: ",
         "train00001-mcq (videos/train00001.mp4): the file does not exist",
-        "val00000-mcq (videos/val00000.mp4): the same file as training medium",
+        "val00000-mcq (videos/val00000.mp4): the same file as train medium",
         "evidence at 60.0 s, but the video ends before 8.0",
         "'task' must be one of",
         "asks the same about the same medium as",
@@ -70,13 +89,13 @@ def test_world_is_written_once_and_never_overwritten(tmp_path, capsys):
     from lit_vdistill.world.build import build_world
     from lit_vdistill.world.scenes import WorldConfig
 
-    small = WorldConfig(train_videos=1, val_videos=1)
+    small = WorldConfig(train_videos=1, val_videos=1, test_videos=1)
     tools.world(str(tmp_path / "w"), small)
     stamp = (tmp_path / "w/train.jsonl").stat().st_mtime_ns
     build_world(tmp_path / "w", small)
     assert (tmp_path / "w/train.jsonl").stat().st_mtime_ns == stamp
     with pytest.raises(ValueError, match="another size, seed or version"):
-        build_world(tmp_path / "w", WorldConfig(train_videos=2, val_videos=1))
+        build_world(tmp_path / "w", WorldConfig(train_videos=2, val_videos=1, test_videos=1))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").touch()
     with pytest.raises(ValueError, match="is not empty"):

@@ -39,6 +39,7 @@ def small_run(tmp_path_factory):
                 "--data.loader.val_batch_size=5",
                 "--data.world.train_videos=2",
                 "--data.world.val_videos=1",
+                "--data.world.test_videos=1",
                 "--trainer.max_steps=2",
                 "--trainer.val_check_interval=2",
                 "--trainer.logger=false",

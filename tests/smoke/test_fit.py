@@ -130,12 +130,15 @@ def test_wandb_runs_offline_with_a_table_of_rollouts(small_run, tmp_path):
     assert set(rows[0]) == set(columns)
 
 
-@pytest.mark.parametrize("command", ["validate", "test"])
-def test_scoring_commands_print_the_metrics(small_run, tmp_path, capsys, command):
+@pytest.mark.parametrize(("command", "split"), [("validate", "val"), ("test", "test")])
+def test_scoring_commands_print_the_metrics_of_their_split(
+    small_run, tmp_path, capsys, command, split
+):
     small_run("rmsd", tmp_path, command=command)
     printed = capsys.readouterr().out
-    assert "val/score" in printed
-    assert "val/reward" in printed
+    assert f"{split}/score" in printed
+    assert f"{split}/reward" in printed
+    assert f"{split}/facts" in printed
 
 
 def test_predict_writes_an_answer_to_every_held_out_prompt(small_run, tmp_path):

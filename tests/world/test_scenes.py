@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from lit_vdistill.data.dataset import in_text_units
+from lit_vdistill.metrics.token_truth import marks
 from lit_vdistill.pool.quality import score_responses
 from lit_vdistill.responses.grammar import parse_response
-from lit_vdistill.rewards import answer_quality
+from lit_vdistill.rewards import answer_quality, count_facts
 from lit_vdistill.types import Medium, Task
 from lit_vdistill.world.scenes import (
     BACKGROUND,
@@ -21,6 +22,17 @@ from lit_vdistill.world.scenes import (
 )
 from lit_vdistill.world.simulated_teacher import NOISE, simulate_pool, write_response
 
+KIND_OF_MISTAKE = {
+    Task.MCQ: "letter",
+    Task.BINARY: "yes_no",
+    Task.NUMERICAL: "count",
+    Task.OCR: "digit",
+    Task.TEMPORAL_GROUNDING: "time",
+    Task.TEMPORAL_MCQ: "letter",
+    Task.SPATIAL_GROUNDING: "coordinate",
+    Task.SPATIO_TEMPORAL_QA: "place",
+    Task.OPEN_ENDED: "colour",
+}
 CONFIG = WorldConfig(train_videos=150, val_videos=5)
 
 
@@ -57,6 +69,21 @@ def test_who_sees_the_truth_answers_perfectly(train_scenes):
             assert parsed.problem is None
             if sample.task.is_closed_ended:
                 assert answer_quality(parsed, sample) == 1.0
+            else:
+                assert count_facts(parsed.answer, sample.facts).shares == (1.0, 0.0, 0.0)
+
+
+def test_who_sees_the_truth_writes_no_wrong_token(train_scenes):
+    """And each task has tokens of the kinds that its mistakes are made of."""
+    kinds = defaultdict(set)
+    for scene in train_scenes:
+        for sample in map(pixels, asked(scene)):
+            item = scene.objects[int(sample.meta["position"])]
+            box = item.box(sample.evidence.boxes[0].time_s)
+            found = marks(write_response(sample, scene, sample.answer, box), sample)
+            assert {mark.verdict for mark in found} == {"right"}
+            kinds[sample.task] |= {mark.kind for mark in found}
+    assert all(KIND_OF_MISTAKE[task] in kinds[task] for task in Task)
 
 
 def test_the_boxes_and_spans_are_where_the_pixels_are(train_scenes):
