@@ -1,0 +1,238 @@
+"""Does token credit find the tokens that are wrong? The area under its ROC, by what it is told.
+
+python -m experiments.credit --student runs/sft_privileged/student --json experiments/credit.json
+
+The student answers held-out questions of the embedded world; a copy of it that is told more replays
+its tokens. -Δ (VISD Eqs. 3-4) is then a detector of wrong tokens: the area under its ROC curve is
+the chance that a wrong token has a lower Δ than a right one of the same kind in the same task. 0.5
+is blind. Truth is `metrics/token_truth.py`; what it cannot tell is left out and counted. `shuffled`
+is the control: feedback on another rollout.
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchmetrics.functional.classification import binary_auroc
+from transformers import PreTrainedModel, ProcessorMixin
+
+from experiments.held_out import Student
+from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.judge.judge import JudgeCase
+from lit_vdistill.judge.rule_judge import RuleJudge
+from lit_vdistill.metrics.token_truth import marks, token_marks
+from lit_vdistill.models.forward import completion_states, pad_token_id
+from lit_vdistill.models.logprobs import head_scores
+from lit_vdistill.models.tokens import token_spans
+from lit_vdistill.responses.prompts import Conditioning
+from lit_vdistill.rewards import (
+    Answer,
+    AnswerBox,
+    AnswerTime,
+    GroundedFormat,
+    ThinkPoint,
+    ThinkSegment,
+    ThinkSpace,
+    reward_breakdown,
+)
+from lit_vdistill.stages.averages import StepMetrics
+from lit_vdistill.stages.replay import CreditConfig, Replay
+from lit_vdistill.stages.step import Experience
+from lit_vdistill.types import Rollout, RolloutGroup
+
+VIEWS: dict[str, Conditioning] = {
+    "answer": "answer",
+    "evidence": "evidence",
+    "feedback": "feedback",
+    "shuffled": "feedback",
+}
+"""What the teacher is told, by column."""
+VERIFIER = (
+    Answer(), AnswerTime(), AnswerBox(), ThinkSegment(), ThinkPoint(), ThinkSpace(preset="visd"),
+    GroundedFormat(),
+)  # fmt: skip
+RESAMPLES = 200
+"""Draws of whole videos for the standard errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedToken:
+    """A sampled token whose truth is known."""
+
+    task: str
+    kind: str
+    video: str
+    is_wrong: bool
+    log_ratio: Mapping[str, float]
+    """Δ by view."""
+
+
+def area(tokens: Sequence[JudgedToken], view: str) -> float:
+    """Area under the ROC of -Δ for wrong tokens against right ones of their task and kind.
+
+    An area for each task and kind, averaged by its number of pairs; NaN where no kind has both.
+    """
+    strata: dict[tuple[str, str], list[JudgedToken]] = defaultdict(list)
+    for token in tokens:
+        strata[token.task, token.kind].append(token)
+    total = pairs = 0.0
+    for members in strata.values():
+        wrong = sum(token.is_wrong for token in members)
+        count = wrong * (len(members) - wrong)
+        if count:
+            scores = torch.tensor([-token.log_ratio[view] for token in members])
+            truth = torch.tensor([token.is_wrong for token in members], dtype=torch.long)
+            # The function squashes what is outside of [0, 1]: ranks are all it needs.
+            ranks = torch.unique(scores, return_inverse=True)[1] / len(scores)
+            total += count * float(binary_auroc(ranks, truth))
+            pairs += count
+    return total / pairs if pairs else float("nan")
+
+
+def with_error(tokens: Sequence[JudgedToken], view: str) -> tuple[float, float]:
+    """The area and its standard error over videos, by bootstrap."""
+    by_video: dict[str, list[JudgedToken]] = defaultdict(list)
+    for token in tokens:
+        by_video[token.video].append(token)
+    videos, rng = sorted(by_video), random.Random(0)
+    draws = [
+        area([t for v in rng.choices(videos, k=len(videos)) for t in by_video[v]], view)
+        for _ in range(RESAMPLES)
+    ]
+    return area(tokens, view), float(np.nanstd(draws, ddof=1))
+
+
+def judged(
+    student: Student, num_rollouts: int, seed: int, limit: int | None
+) -> Iterator[JudgedToken | None]:
+    """The tokens of a student's answers; None for one that is unclear. See `Student.answers`."""
+    with torch.no_grad():
+        for batch, drawn in student.answers(num_rollouts, seed, limit):
+            experience = experience_of(batch, drawn)
+            yield from judge_tokens(student.model, student.processor, experience)
+
+
+def experience_of(batch: PromptBatch, drawn: Sequence[tuple[Rollout, ...]]) -> Experience:
+    """Rollouts with what the verifier says about them."""
+    groups = tuple(
+        RolloutGroup(item.sample, rollouts)
+        for item, rollouts in zip(batch.items, drawn, strict=True)
+    )
+    parts = tuple(
+        tuple(reward_breakdown(VERIFIER, rollout, group.sample) for rollout in group.rollouts)
+        for group in groups
+    )
+    return Experience(batch, groups, parts)
+
+
+def judge_tokens(
+    model: PreTrainedModel, processor: ProcessorMixin, experience: Experience
+) -> Iterator[JudgedToken | None]:
+    """Every token of an experience that states something, with Δ under every view."""
+    ratios = {}
+    feedback = RuleJudge().diagnose(list(_cases(experience)))
+    shuffled = random.Random(0).sample(feedback, len(feedback))
+    for view, conditioning in VIEWS.items():
+        told = shuffled if view == "shuffled" else feedback
+        ratios[view] = log_ratio(model, processor, experience, conditioning, told)
+    rows = [(group.sample, rollout) for group in experience.groups for rollout in group.rollouts]
+    for row, (sample, rollout) in enumerate(rows):
+        spans = token_spans(processor, rollout.completion_ids)
+        for place, mark in enumerate(token_marks(marks(rollout.text, sample), spans)):
+            if mark is None:
+                continue
+            if mark.verdict == "unclear":
+                yield None
+                continue
+            yield JudgedToken(
+                task=str(sample.task),
+                kind=mark.kind,
+                video=str(sample.media),
+                is_wrong=mark.verdict == "wrong",
+                log_ratio={view: float(found[row, place]) for view, found in ratios.items()},
+            )
+
+
+def log_ratio(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    experience: Experience,
+    conditioning: Conditioning,
+    told: Sequence[str | None],
+) -> torch.Tensor:
+    """Δ of every token `[rows, seq]` when the student's own weights are told more."""
+    rows = experience.rows
+    advantages = torch.ones(len(rows))
+    config = CreditConfig(conditioning=conditioning)
+    replay = Replay(model, processor, config, lambda: 1.0, experience, advantages, range(len(rows)))
+    replay.asked = Future()
+    replay.asked.set_result(list(told))
+    with torch.no_grad():
+        states = completion_states(model.model, experience.batch.prompts, rows, pad_token_id(model))
+        replay.terms(head_scores(model.lm_head, states, replay.request(states)), StepMetrics())
+    return replay.state()["log_ratio"]
+
+
+def _cases(experience: Experience) -> Iterator[JudgeCase]:
+    for group, parts in zip(experience.groups, experience.breakdowns, strict=True):
+        for rollout, part in zip(group.rollouts, parts, strict=True):
+            yield JudgeCase.scored(group.sample, rollout.text, VERIFIER, part)
+
+
+def report(tokens: Sequence[JudgedToken], num_unclear: int) -> dict[str, dict[str, float]]:
+    """By task and in all: area and standard error of every view, and how many tokens it is of."""
+    groups = {"all": list(tokens)}
+    for token in tokens:
+        groups.setdefault(token.task, []).append(token)
+    found: dict[str, dict[str, float]] = {}
+    for name, members in groups.items():
+        wrong = sum(token.is_wrong for token in members)
+        found[name] = {"wrong": wrong, "right": len(members) - wrong}
+        for view in VIEWS:
+            found[name][view], found[name][f"{view}_error"] = with_error(members, view)
+    found["all"]["unclear"] = num_unclear
+    return found
+
+
+def table(found: Mapping[str, Mapping[str, float]]) -> str:
+    """The report in Markdown."""
+    lines = ["| task | " + " | ".join(VIEWS) + " | wrong | right |"]
+    lines.append("|---|" + "---|" * (len(VIEWS) + 2))
+    for name, row in found.items():
+        cells = [f"{row[view]:.3f} ± {row[f'{view}_error']:.3f}" for view in VIEWS]
+        lines.append(
+            f"| {name} | " + " | ".join(cells) + f" | {row['wrong']:.0f} | {row['right']:.0f} |"
+        )
+    lines.append(f"\n{found['all']['unclear']:.0f} tokens were unclear and are left out.")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Sample, replay, judge and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--student", default="runs/sft_privileged/student")
+    parser.add_argument("--world", default="runs/world")
+    parser.add_argument("--rollouts", type=int, default=8, help="answers to each question")
+    parser.add_argument("--questions", type=int, help="only so many of them")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    student = Student.load(args.student, args.world)
+    tokens = list(judged(student, args.rollouts, args.seed, args.questions))
+    known = [token for token in tokens if token is not None]
+    found = report(known, len(tokens) - len(known))
+    sys.stdout.write("\n" + table(found) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
