@@ -182,6 +182,25 @@ class RMSDModule(OnPolicyModule):
         self.metrics.add("match/empty_pool", float(sum(m is None for m in matches)), len(matches))
         return GroupScores(rules + weight * paid, loss, columns(part, matches, paid.tolist()))
 
+    def on_train_start(self) -> None:
+        """Refuse a missing pool and a K that no pool has; see `VLMStage.on_train_start`.
+
+        Raises:
+            ValueError: When `matching.pool_size` is beyond the largest pool, or there is none.
+        """
+        super().on_train_start()
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is None or self.discriminator is None:
+            return
+        asked = self.matching_config.pool_size or 1
+        most = max(map(len, data.train_set.pools.values()), default=0)
+        if asked > most:
+            raise ValueError(
+                f"model.matching.pool_size {self.matching_config.pool_size}: no sample of the "
+                f"teacher pool has more than {most} responses (data.sources.pool_path); collect "
+                "more, or lower it, or do without the discriminator (model.disc.reward_weight 0)"
+            )
+
     def touch_auxiliary(self, part: Experience) -> Tensor | float:
         """0, with a gradient path to every parameter of the discriminator."""
         if self.discriminator is None:

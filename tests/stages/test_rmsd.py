@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,6 +122,34 @@ def test_an_empty_pool_pays_nothing_and_still_touches_the_discriminator(
     assert stage.metrics.reduced()["match/empty_pool"] == 1.0
     scores.auxiliary_loss.backward()
     assert all(p.grad is not None for p in stage.discriminator.parameters())
+
+
+@pytest.mark.parametrize(("asked", "is_fine"), [(None, True), (4, True), (5, False)])
+def test_a_k_that_no_pool_has_is_refused(prepare, monkeypatch, asked, is_fine):
+    """Else K = 8 on four responses would be reported as an ablation over K."""
+    stage = prepare(rmsd(matching=MatchingConfig(pool_size=asked)))
+    stage.trainer.datamodule = SimpleNamespace(
+        train_set=SimpleNamespace(pools={"a": (1, 2), "b": (1, 2, 3, 4)})
+    )
+    monkeypatch.setattr(OnPolicyModule, "on_train_start", lambda self: None)
+    if is_fine:
+        stage.on_train_start()
+        return
+    with pytest.raises(ValueError, match="pool_size 5: no sample .* more than 4 responses"):
+        stage.on_train_start()
+
+
+def test_a_discriminator_without_any_teacher_is_refused(prepare, monkeypatch):
+    """It would learn nothing and pay nothing, and the run would be called R-MSD all the same."""
+    monkeypatch.setattr(OnPolicyModule, "on_train_start", lambda self: None)
+    for weight in (0.4, 0.0):
+        stage = prepare(rmsd(reward_weight=weight))
+        stage.trainer.datamodule = SimpleNamespace(train_set=SimpleNamespace(pools={}))
+        if weight:
+            with pytest.raises(ValueError, match="more than 0 responses .*pool_path"):
+                stage.on_train_start()
+        else:
+            stage.on_train_start()
 
 
 def test_pool_size_one_uses_the_first_response_only(batch_of, sampled_of, prepare):
