@@ -37,14 +37,14 @@ class SourceConfig:
     """Held-out records, in either format."""
     media_root: str
     """Media paths of records are below it."""
-    test_path: str | None = None
-    """Records that are only reported, by the command `test`; nothing is chosen on them."""
     pool_path: str | None = None
     """Teacher pool of the training records (JSONL)."""
     cache_dir: str | None = None
     """Where decoded frames are kept, named by content; None decodes every time."""
     max_bad_fraction: float = 0.01
     """Share of a split that may be unusable; beyond it the run stops with the list."""
+    test_path: str | None = None
+    """Records that are only reported, by the command `test`; nothing is chosen on them."""
 
 
 @dataclass(frozen=True)

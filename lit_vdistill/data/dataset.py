@@ -1,6 +1,8 @@
 """From a record to tensors: one item a sample, one batch of items."""
 
+import ctypes
 import heapq
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,6 +20,8 @@ from lit_vdistill.responses.prompts import PromptTemplate, render_messages
 from lit_vdistill.types import Medium, ScoredResponse, Task, TeacherResponse, VideoSample
 
 BoxUnits = Literal["pixels", "thousandths"]
+_TRIM_EVERY = 256
+"""Kept items after which freed memory is given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,20 @@ class PromptDataset(Dataset[Item | BadSample]):
             item = replace(item, prompt=replace(item.prompt, pixels=self._pixels[media]))
         if self._free_bytes > 0:
             self._items[index] = item
+            if len(self._items) % _TRIM_EVERY == 0:
+                give_back_freed_memory()
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what was freed between things that are kept; on glibc, else nothing.
+
+    Pixels are encoded anew with each question about a medium, then dropped for those that are kept.
+    The kept items lie between them on the heap, and without this a process holds on to nearly a
+    medium's pixels for each question: 3.0 GB instead of 1.6 in a run of `configs/sft.yaml`.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _text_length(sample: VideoSample) -> int:

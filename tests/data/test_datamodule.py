@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lit_vdistill.data import dataset
 from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistillDataModule
 from lit_vdistill.data.dataset import Item, PromptConfig, collate
 from lit_vdistill.readers.records import BadSample, read_records, write_records
@@ -299,3 +300,19 @@ def test_without_a_test_split_the_test_command_says_so(make_data):
     data.sources = replace(data.sources, test_path=None)
     with pytest.raises(ValueError, match=r"data\.sources\.test_path names no records"):
         data.setup("test")
+
+
+def test_freed_memory_is_given_back_while_items_are_kept(make_data, monkeypatch):
+    """Each item frees a copy of its medium's pixels: many kept questions must not hold them."""
+    given = []
+    monkeypatch.setattr(dataset, "_TRIM_EVERY", 4)
+    monkeypatch.setattr(dataset, "give_back_freed_memory", lambda: given.append(1))
+    data = make_data(memory_gib=1.0)
+    data.setup("fit")
+    for index in [*range(9), *range(9)]:
+        _ = data.train_set[index]
+    assert len(given) == 2
+
+
+def test_giving_back_works_or_does_nothing():
+    dataset.give_back_freed_memory()
