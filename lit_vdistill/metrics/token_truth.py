@@ -13,20 +13,17 @@ from typing import Literal
 
 from lit_vdistill.responses.claims import Clause, clauses, matched
 from lit_vdistill.responses.geometry import box_iou
-from lit_vdistill.responses.grammar import parse_response
+from lit_vdistill.responses.grammar import BOX, OPTION_MARKER, SPAN, parse_response
 from lit_vdistill.types import Box, Task, VideoSample
 
 Verdict = Literal["right", "wrong", "unclear"]
 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
-_SPAN = re.compile(r"<t>([\d.]+)</t>s?\s+to\s+<t>([\d.]+)</t>")
 _AT = re.compile(r"at<t>([\d.]+)</t>")
 _TIME = re.compile(r"<t>([^<]+)</t>")
-_BOX = re.compile(r"<box>\[([^\]<]*)\]</box>")
 _BLOCK = re.compile(r"<(think|answer)>((?:(?!<\1>).)*?)</\1>", re.DOTALL)
 _LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z])")
 _YES_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
-_OPTION = "Correct Option:"
 _LETTER_TASKS = (Task.MCQ, Task.TEMPORAL_MCQ)
 
 
@@ -136,7 +133,7 @@ def _times(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterator[Mar
     spans = sample.evidence.spans
     moments = [box.time_s for box in sample.evidence.boxes if box.time_s is not None]
     truths: dict[int, list[float]] = {}
-    for pair in _SPAN.finditer(text):
+    for pair in SPAN.finditer(text):
         truths[pair.start(1)] = [start for start, _ in spans]
         truths[pair.start(2)] = [end for _, end in spans]
     truths |= {at.start(1): moments for at in _AT.finditer(text)}
@@ -149,7 +146,7 @@ def _times(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterator[Mar
 def _coordinates(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterator[Mark]:
     """Corners of boxes, against the true box that is met best."""
     truths = [found.box for found in sample.evidence.boxes]
-    for box in _BOX.finditer(text):
+    for box in BOX.finditer(text):
         numbers = list(_NUMBER.finditer(text, box.start(1), box.end(1)))
         truth = _best(tuple(float(n.group()) for n in numbers), truths)
         for axis, number in enumerate(numbers):
@@ -174,8 +171,8 @@ def _answer(
     """The letter, number, word or yes or no that the answer block holds."""
     task, truth = sample.task, sample.answer
     if task is Task.TEMPORAL_MCQ:
-        marker = text.find(_OPTION, *place)
-        place = (marker + len(_OPTION), place[1]) if marker >= 0 else place
+        marker = text.find(OPTION_MARKER, *place)
+        place = (marker + len(OPTION_MARKER), place[1]) if marker >= 0 else place
     if task in _LETTER_TASKS:
         yield from _single(_LETTER, text, place, "letter", truth.__eq__)
     elif task is Task.BINARY:

@@ -18,10 +18,14 @@ _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _ENVELOPE = re.compile(r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*", re.DOTALL)
 _NUMBER = r"\d+(?:\.\d*)?"
-_SPAN = re.compile(rf"<t>({_NUMBER})</t>s?\s+to\s+<t>({_NUMBER})</t>")
+SPAN = re.compile(rf"<t>({_NUMBER})</t>s?\s+to\s+<t>({_NUMBER})</t>")
+"""A segment of the video; the `s` behind a time may be missing, a sign may not stand."""
 _TIME = re.compile(r"<t>(.*?)</t>s", re.DOTALL)
-_BOX = re.compile(r"<box>(.*?)</box>", re.DOTALL)
+BOX = re.compile(r"<box>(.*?)</box>", re.DOTALL)
+"""A box with whatever stands in it."""
 _MENTION = re.compile(r"<obj>(.*?)</obj>((?:<box>\[.*?\]</box>)+)at<t>(.*?)</t>s", re.DOTALL)
+OPTION_MARKER = "Correct Option:"
+"""What stands before the letter of a temporal multiple-choice answer."""
 _OPTION = re.compile(r"([A-Z])\.?|\(([A-Z])\)|\[([A-Z])\]")
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
@@ -86,7 +90,7 @@ def option_letter(text: str) -> str | None:
 
 def correct_option(answer: str) -> str | None:
     """The letter after `Correct Option:` in a temporal multiple-choice answer."""
-    _, marker, rest = answer.partition("Correct Option:")
+    _, marker, rest = answer.partition(OPTION_MARKER)
     return option_letter(rest) if marker else None
 
 
@@ -95,19 +99,19 @@ def time_span(text: str) -> Span | None:
 
     R-MSD writes the pattern without `s`, Open-o3-Video with it.
     """
-    match = _SPAN.search(text)
+    match = SPAN.search(text)
     return (float(match.group(1)), float(match.group(2))) if match else None
 
 
 def first_box(text: str) -> Box | None:
     """The first `<box>[x1,y1,x2,y2]</box>`; None unless it holds four finite numbers."""
-    match = _BOX.search(text)
+    match = BOX.search(text)
     return _read_box(match.group(1)) if match else None
 
 
 def all_boxes(text: str) -> tuple[Box, ...]:
     """Every `<box>[x1,y1,x2,y2]</box>`; one that cannot be read is passed over."""
-    return tuple(box for raw in _BOX.findall(text) if (box := _read_box(raw)))
+    return tuple(box for raw in BOX.findall(text) if (box := _read_box(raw)))
 
 
 def number(text: str) -> float | None:
@@ -132,7 +136,7 @@ def grounded_mentions(think: str) -> tuple[GroundedMention, ...]:
     """Every well-formed `<obj>…</obj><box>…</box>at<t>…</t>s`; a malformed one is passed over."""
     mentions = []
     for name, raw_boxes, raw_time in _MENTION.findall(think):
-        boxes = [_read_box(raw) for raw in _BOX.findall(raw_boxes)]
+        boxes = [_read_box(raw) for raw in BOX.findall(raw_boxes)]
         time_s = _read_time(raw_time)
         if time_s is not None and None not in boxes:
             mentions.append(GroundedMention(name, tuple(box for box in boxes if box), time_s))
