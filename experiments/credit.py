@@ -17,13 +17,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torchmetrics.functional.classification import binary_auroc
 from transformers import PreTrainedModel, ProcessorMixin
 
+from experiments.bootstrap import error_over_videos
 from experiments.held_out import Student
 from lit_vdistill.data.dataset import PromptBatch
 from lit_vdistill.judge.judge import JudgeCase
@@ -59,8 +60,6 @@ VERIFIER = (
     Answer(), AnswerTime(), AnswerBox(), ThinkSegment(), ThinkPoint(), ThinkSpace(preset="visd"),
     GroundedFormat(),
 )  # fmt: skip
-RESAMPLES = 200
-"""Draws of whole videos for the standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +94,6 @@ def area(tokens: Sequence[JudgedToken], view: str) -> float:
             total += count * float(binary_auroc(ranks, truth))
             pairs += count
     return total / pairs if pairs else float("nan")
-
-
-def with_error(tokens: Sequence[JudgedToken], view: str) -> tuple[float, float]:
-    """The area and its standard error over videos, by bootstrap."""
-    by_video: dict[str, list[JudgedToken]] = defaultdict(list)
-    for token in tokens:
-        by_video[token.video].append(token)
-    videos, rng = sorted(by_video), random.Random(0)
-    draws = [
-        area([t for v in rng.choices(videos, k=len(videos)) for t in by_video[v]], view)
-        for _ in range(RESAMPLES)
-    ]
-    return area(tokens, view), float(np.nanstd(draws, ddof=1))
 
 
 def judged(
@@ -197,7 +183,8 @@ def report(tokens: Sequence[JudgedToken], num_unclear: int) -> dict[str, dict[st
         wrong = sum(token.is_wrong for token in members)
         found[name] = {"wrong": wrong, "right": len(members) - wrong}
         for view in VIEWS:
-            found[name][view], found[name][f"{view}_error"] = with_error(members, view)
+            found[name][view] = area(members, view)
+            found[name][f"{view}_error"] = error_over_videos(members, partial(area, view=view))
     found["all"]["unclear"] = num_unclear
     return found
 

@@ -13,17 +13,18 @@ student.
 
 import argparse
 import json
-import random
 import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
+from experiments.bootstrap import error_over_videos
 from experiments.held_out import Answered, Student
 from lit_vdistill.data.dataset import PromptBatch
 from lit_vdistill.models.discriminator import Discriminator
@@ -44,8 +45,6 @@ from lit_vdistill.world.simulated_teacher import simulate_pool
 
 DETECTORS = ("discriminator", "shorter", "likelihood")
 """What is correlated with quality, by column."""
-RESAMPLES = 200
-"""Draws of whole videos for the standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,22 +188,9 @@ def report(groups: Sequence[JudgedGroup]) -> dict[str, dict[str, float]]:
         found[name] = {"accuracy": accuracy(members), "pairs": sum(len(g.pairs) for g in members)}
         for detector in DETECTORS:
             found[name][detector] = correlation(members, detector)
-            found[name][f"{detector}_error"] = _error(members, detector)
+            error = error_over_videos(members, partial(correlation, detector=detector))
+            found[name][f"{detector}_error"] = error
     return found
-
-
-def _error(groups: Sequence[JudgedGroup], detector: str) -> float:
-    """Standard error of a correlation over videos, by bootstrap."""
-    by_video: dict[str, list[JudgedGroup]] = defaultdict(list)
-    for group in groups:
-        by_video[group.video].append(group)
-    videos, rng = sorted(by_video), random.Random(0)
-    draws = [
-        correlation([g for v in rng.choices(videos, k=len(videos)) for g in by_video[v]], detector)
-        for _ in range(RESAMPLES)
-    ]
-    known = [draw for draw in draws if draw == draw]
-    return statistics.stdev(known) if len(known) > 1 else float("nan")
 
 
 def table(found: Mapping[str, Mapping[str, float]]) -> str:
