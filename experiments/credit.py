@@ -25,7 +25,7 @@ from torchmetrics.functional.classification import binary_auroc
 from transformers import PreTrainedModel, ProcessorMixin
 
 from experiments.bootstrap import error_over_videos
-from experiments.held_out import Student
+from experiments.students import Student
 from lit_vdistill.data.dataset import PromptBatch
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
@@ -101,7 +101,7 @@ def judged(
 ) -> Iterator[JudgedToken | None]:
     """The tokens of a student's answers; None for one that is unclear. See `Student.answers`."""
     with torch.no_grad():
-        for batch, drawn in student.answers(num_rollouts, seed, limit):
+        for batch, drawn in student.answers(student.data.val_set, num_rollouts, seed, limit):
             experience = experience_of(batch, drawn)
             yield from judge_tokens(student.model, student.processor, experience)
 

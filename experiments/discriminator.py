@@ -25,7 +25,7 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from experiments.bootstrap import error_over_videos
-from experiments.held_out import Answered, Student
+from experiments.students import Answered, Student
 from lit_vdistill.data.dataset import PromptBatch
 from lit_vdistill.models.discriminator import Discriminator
 from lit_vdistill.models.forward import encode_vision
@@ -217,7 +217,7 @@ def main() -> None:
     args = parser.parse_args()
     student = Student.load(str(args.run / "student"), args.world)
     critics = Critics.load(args.run, args.stage1, student.processor)
-    answered = student.answers(args.rollouts, args.seed, args.questions)
+    answered = student.answers(student.data.val_set, args.rollouts, args.seed, args.questions)
     found = report([group for part in answered for group in critics.judge(part, WorldConfig())])
     sys.stdout.write("\n" + table(found) + "\n")
     if args.json:

@@ -12,18 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lit_vdistill.data.datamodule import SourceConfig, VideoDistillDataModule
-from lit_vdistill.data.dataset import Item, PromptConfig
-from lit_vdistill.media.video import FrameConfig
-from lit_vdistill.models.vlm import VLMConfig, load_model
+from experiments.students import SAMPLING, Student
 from lit_vdistill.pool.store import PoolStore
-from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.types import TeacherResponse
-
-SAMPLING = SamplingConfig(max_completion_tokens=80)
-BATCH = 96
-"""Prompts that are read at a time."""
 
 
 def sample(teacher: str, world: str, seed: int) -> Iterator[TeacherResponse]:
@@ -34,20 +25,11 @@ def sample(teacher: str, world: str, seed: int) -> Iterator[TeacherResponse]:
         world: Folder of the embedded world.
         seed: Of the draws.
     """
-    sources = SourceConfig(f"{world}/train.jsonl", f"{world}/val.jsonl", world)
-    frames = FrameConfig(num_frames=16, max_pixels=4096)
-    data = VideoDistillDataModule(teacher, sources, frames, PromptConfig(template="short"))
-    data.setup("fit")
-    engine = HFRolloutEngine(load_model(VLMConfig(teacher)), data.processor)
-    count = len(data.train_set)
-    for first in range(0, count, BATCH):
-        items = [data.train_set[i] for i in range(first, min(first + BATCH, count))]
-        prompts = [item.prompt for item in items if isinstance(item, Item)]
-        for (rollout,) in engine.generate(prompts, 1, SAMPLING, seed=seed):
-            text = rollout.text
-            yield TeacherResponse(rollout.sample_id, 0, text, teacher, SAMPLING.temperature, 1.0)
-        sys.stdout.write(f"\r{min(first + BATCH, count)} of {count} prompts")
-        sys.stdout.flush()
+    student = Student.load(teacher, world)
+    for _, drawn in student.answers(student.data.train_set, 1, seed):
+        for (rollout,) in drawn:
+            temperature = SAMPLING.temperature
+            yield TeacherResponse(rollout.sample_id, 0, rollout.text, teacher, temperature, 1.0)
 
 
 def main() -> None:

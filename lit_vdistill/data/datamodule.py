@@ -149,7 +149,7 @@ class VideoDistillDataModule(LightningDataModule):
         if stage == "test":
             if self.sources.test_path is None:
                 raise ValueError(
-                    "data.sources.test_path names no records, and `test` reports on it"
+                    "data.sources.test_path names no records: name those that `test` reports on"
                 )
             self.test_set = self._dataset("test", self.sources.test_path, {})
             return

@@ -1,7 +1,7 @@
 """Pure scores of one response; YAML chooses which by class path."""
 
 from lit_vdistill.rewards.content import Content, answer_quality
-from lit_vdistill.rewards.facts import FactCounts, Facts, count_facts, graded_quality
+from lit_vdistill.rewards.facts import FactCounts, StatedFacts, count_facts, graded_quality
 from lit_vdistill.rewards.format import OuterFormat, TaskFormat
 from lit_vdistill.rewards.reward import Reward, composite_reward, reward_breakdown, rule_score
 from lit_vdistill.rewards.verifier import (
@@ -21,10 +21,10 @@ __all__ = [
     "AnswerTime",
     "Content",
     "FactCounts",
-    "Facts",
     "GroundedFormat",
     "OuterFormat",
     "Reward",
+    "StatedFacts",
     "TaskFormat",
     "ThinkPoint",
     "ThinkSegment",

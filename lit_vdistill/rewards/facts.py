@@ -6,8 +6,7 @@ from lit_vdistill.responses.claims import clauses, matched
 from lit_vdistill.responses.grammar import ParsedResponse, parse_response
 from lit_vdistill.rewards.content import answer_quality
 from lit_vdistill.rewards.reward import Reward
-from lit_vdistill.types import Facts as KnownFacts
-from lit_vdistill.types import VideoSample
+from lit_vdistill.types import Facts, VideoSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class FactCounts:
         return self.stated / total, self.wrong / total, self.missing / total
 
 
-def count_facts(answer: str, facts: KnownFacts) -> FactCounts:
+def count_facts(answer: str, facts: Facts) -> FactCounts:
     """Grade an answer in words against the facts of its sample.
 
     A fact is stated when its word stands in a clause about its thing and no other word of its kind
@@ -56,7 +55,7 @@ def count_facts(answer: str, facts: KnownFacts) -> FactCounts:
     return FactCounts(len(right), len(denied), len(due - stated - contradicted))
 
 
-class Facts(Reward):
+class StatedFacts(Reward):
     """Share of the asked facts that an open-ended answer states, less by each wrong claim.
 
     No paper has it: where R-MSD pays open-ended answers nothing by rule, a world that knows its
@@ -84,4 +83,4 @@ def graded_quality(text: str, sample: VideoSample) -> float:
     parsed = parse_response(text)
     if sample.task.is_closed_ended:
         return answer_quality(parsed, sample)
-    return Facts()(parsed, sample)
+    return StatedFacts()(parsed, sample)

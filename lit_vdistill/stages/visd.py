@@ -109,7 +109,7 @@ class VISDModule(OnPolicyModule):
         moving = advantages if weights is None else advantages * weights
         told = moving.nonzero()[:, 0].tolist()
         # All processes gather a sharded teacher together; what moves nothing is not judged.
-        active = told or [0] * is_sharded(self.ema_teacher)
+        active = told or ([0] if is_sharded(self.ema_teacher) else [])
         replay = Replay(
             self.ema_teacher,
             self.processor,

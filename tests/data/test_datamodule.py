@@ -314,5 +314,13 @@ def test_freed_memory_is_given_back_while_items_are_kept(make_data, monkeypatch)
     assert len(given) == 2
 
 
-def test_giving_back_works_or_does_nothing():
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_giving_back_asks_glibc_and_nobody_else(monkeypatch, platform):
+    asked = []
+    libraries = SimpleNamespace(malloc_trim=asked.append)
+    monkeypatch.setattr(dataset.sys, "platform", platform)
+    monkeypatch.setattr(dataset.ctypes, "CDLL", lambda name: libraries)
     dataset.give_back_freed_memory()
+    del libraries.malloc_trim  # a C library without it, as musl
+    dataset.give_back_freed_memory()
+    assert asked == ([0] if platform == "linux" else [])

@@ -1,4 +1,5 @@
 import math
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -53,7 +54,7 @@ def run(tmp_path, families):
 
 def test_critics_judge_answers_as_the_run_left_them(run, families, world):
     """On real questions of a world: D is that of the checkpoint, truth that of the record."""
-    from experiments.held_out import Student
+    from experiments.students import Student
     from lit_vdistill.world.scenes import WorldConfig
 
     student = Student.load(run.stage1, str(world))
@@ -63,7 +64,7 @@ def test_critics_judge_answers_as_the_run_left_them(run, families, world):
     ):
         assert torch.equal(mine, other)
     config = WorldConfig(train_videos=4, val_videos=1, test_videos=1)
-    (answered,) = student.answers(2, seed=0, limit=3)
+    (answered,) = student.answers(student.data.val_set, 2, seed=0, limit=3)
     found = critics.judge(answered, config)
     assert [g.task for g in found] == ["mcq", "binary", "numerical"]
     for judged in found:
@@ -78,3 +79,19 @@ def test_a_run_without_a_discriminator_is_refused(run):
     torch.save({"state_dict": {"policy.x": torch.zeros(1)}}, path)
     with pytest.raises(ValueError, match=r"last\.ckpt holds no discriminator"):
         Critics.load(run.folder, run.stage1, None)
+
+
+def test_every_question_is_answered_and_one_that_cannot_be_read_stops_it(run, world, tmp_path):
+    """A train split of more than one batch, sampled as `experiments.teacher_samples` does."""
+    from experiments.students import BATCH, Student
+    from experiments.teacher_samples import sample
+    from lit_vdistill.types import Task
+
+    answered = list(sample(run.stage1, str(world), seed=0))
+    assert len(answered) == 4 * len(Task) > BATCH
+    assert len({response.sample_id for response in answered}) == len(answered)
+    shutil.copytree(world, tmp_path / "world")
+    (tmp_path / "world/videos/val00000.mp4").write_bytes(b"broken")
+    student = Student.load(run.stage1, str(tmp_path / "world"))
+    with pytest.raises(ValueError, match=r"cannot be read: val00000-mcq \(videos/val00000\.mp4\)"):
+        next(student.answers(student.data.val_set, 1, seed=0))

@@ -1,8 +1,7 @@
 import pytest
 
-from lit_vdistill.rewards import FactCounts, Facts, count_facts, reward_breakdown
-from lit_vdistill.types import Facts as KnownFacts
-from lit_vdistill.types import Task, VideoSample
+from lit_vdistill.rewards import FactCounts, StatedFacts, count_facts, reward_breakdown
+from lit_vdistill.types import Facts, Task, VideoSample
 
 WORDS = {
     "colour": ("red", "green", "blue"),
@@ -32,27 +31,27 @@ ASKED = ("colour", "shape", "place")
     ],
 )
 def test_facts_are_stated_wrong_or_missing(answer, stated, wrong, missing):
-    counts = count_facts(answer, KnownFacts((RED, BLUE), WORDS, ASKED))
+    counts = count_facts(answer, Facts((RED, BLUE), WORDS, ASKED))
     assert counts == FactCounts(stated, wrong, missing)
     assert counts.shares[0] == stated / (stated + wrong + missing)
     assert sum(counts.shares) == pytest.approx(1.0)
 
 
 def test_kinds_that_are_not_asked_neither_help_nor_hurt():
-    known = KnownFacts((RED,), WORDS, ("shape",))
+    known = Facts((RED,), WORDS, ("shape",))
     assert count_facts("a square at the bottom left", known) == FactCounts(1, 0, 0)
 
 
 def test_nothing_to_state_scores_nothing():
-    assert count_facts("a red square", KnownFacts()).shares == (0.0, 0.0, 0.0)
+    assert count_facts("a red square", Facts()).shares == (0.0, 0.0, 0.0)
 
 
 def test_the_reward_needs_a_valid_envelope_and_something_to_state():
     sample = VideoSample(
         "s", Task.OPEN_ENDED, "Describe.", "a red square", media="v.mp4",
-        facts=KnownFacts((RED,), WORDS, ("colour", "shape")),
+        facts=Facts((RED,), WORDS, ("colour", "shape")),
     )  # fmt: skip
-    reward = Facts(0.5)
+    reward = StatedFacts(0.5)
     valid = "<think>green</think><answer>a red disc</answer>"
     assert reward_breakdown([reward], valid, sample) == {"facts": 0.5}
     assert reward_breakdown([reward], "a red square", sample) == {"facts": 0.0}
