@@ -18,14 +18,14 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from experiments.bootstrap import error_over_videos
-from experiments.students import Answered, Student
+from experiments.students import STAGE1, Answered, Student
 from lit_vdistill.data.dataset import PromptBatch
 from lit_vdistill.models.discriminator import Discriminator
 from lit_vdistill.models.forward import encode_vision
@@ -40,11 +40,14 @@ from lit_vdistill.rewards import graded_quality
 from lit_vdistill.stages.matches import match_teachers, pairs_of
 from lit_vdistill.stages.step import Experience
 from lit_vdistill.types import Rollout, RolloutGroup
-from lit_vdistill.world.scenes import WorldConfig, scenes
-from lit_vdistill.world.simulated_teacher import simulate_pool
+from lit_vdistill.world.config import WorldConfig
+from lit_vdistill.world.scenes import Scene, Split, scenes
+from lit_vdistill.world.simulated_teacher import SimulatedTeacher
 
 DETECTORS = ("discriminator", "shorter", "likelihood")
 """What is correlated with quality, by column."""
+POOL_SIZE = 4
+"""Teacher responses to a question, K of R-MSD §4.1.3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +171,21 @@ def _with_teachers(
     batch: PromptBatch, drawn: Sequence[tuple[Rollout, ...]], config: WorldConfig
 ) -> Experience:
     """The answers with a simulated pool a question, as if they were trained on."""
-    known = {scene.id: scene for scene in scenes("val", config)}
+    teacher, known = SimulatedTeacher(config), _held_out(config)
     items = []
     for item in batch.items:
         scene = known[str(item.sample.meta["scene"])]
-        pool = score_responses(item.sample, simulate_pool(item.sample, scene, config))
+        pool = score_responses(item.sample, teacher.respond(item.sample, scene, POOL_SIZE))
         items.append(replace(item, pool=pool))
     groups = [RolloutGroup(i.sample, rollouts) for i, rollouts in zip(items, drawn, strict=True)]
     return Experience(PromptBatch(tuple(items)), tuple(groups), ())
+
+
+@cache
+def _held_out(config: WorldConfig) -> Mapping[str, Scene]:
+    """Scenes on which nothing was trained, by id."""
+    splits: tuple[Split, ...] = ("val", "test")
+    return {scene.id: scene for split in splits for scene in scenes(split, config)}
 
 
 def report(groups: Sequence[JudgedGroup]) -> dict[str, dict[str, float]]:
@@ -208,14 +218,15 @@ def main() -> None:
     """Sample, judge and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/rmsd"), help="a run of rmsd.yaml")
-    parser.add_argument("--stage1", default="runs/sft/student", help="the student it began with")
+    parser.add_argument("--stage1", default=STAGE1, help="the student it began with")
     parser.add_argument("--world", default="runs/world", help="rendered with its default size")
+    parser.add_argument("--split", default="val", choices=("val", "test"))
     parser.add_argument("--rollouts", type=int, default=8, help="answers to each question")
     parser.add_argument("--questions", type=int, help="only so many of them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
-    student = Student.load(str(args.run / "student"), args.world)
+    student = Student.load(str(args.run / "student"), args.world, args.split)
     critics = Critics.load(args.run, args.stage1, student.processor)
     answered = student.answers(student.data.val_set, args.rollouts, args.seed, args.questions)
     found = report([group for part in answered for group in critics.judge(part, WorldConfig())])

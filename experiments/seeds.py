@@ -1,14 +1,15 @@
-"""A recipe and its variants over several seeds, and the spread of what they gain.
+"""A recipe and its variants over several seeds, each question paired with the student before.
 
-python -m experiments.seeds --config configs/rmsd.yaml --seeds 0 1 2 --folder runs/seeds
-python -m experiments.seeds --config configs/visd.yaml --folder runs/visd_seeds \
-    --before configs/sft.yaml configs/sft_privileged.yaml \
-    --variant "grpo --model.credit.mix 0"
+python -m experiments.seeds --config configs/grpo.yaml --seeds 0 1 2 3 4 --folder runs/grpo_seeds \
+    --json experiments/grpo_seeds.json
+python -m experiments.seeds --config configs/rmsd.yaml --folder runs/rmsd_seeds \
+    --variant "sft_rl --model.disc.reward_weight 0"
 
-Each seed has students of its own from the first stage on, and the variants of a seed start from the
-same one. Runs lie in `<folder>/seed<N>/<stage or variant>`; one with a summary is not repeated.
-Results go to `<folder>/results.json`; the table is printed. What is committed beside this file was
-made so.
+All runs start from the student that the recipe names; a seed changes order and draws. Afterwards
+that student and all others answer the test split, on which nothing was chosen: greedily, and eight
+times at temperature 1. What is averaged over seeds is compared question by question; errors are
+standard errors over videos. Runs lie in `<folder>/seed<N>/<variant>`; one with a summary is not
+repeated, nor are answers that were graded.
 """
 
 import argparse
@@ -16,103 +17,175 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-COLUMNS = ("score", "mean_at_8", "reward")
-Reports = dict[str, dict[str, float]]
-"""Held-out results by student."""
+import yaml
+
+from experiments.bootstrap import error_over_videos
+from experiments.students import Student
+
+COLUMNS = {"greedy": "greedy score", "mean": "mean@8", "reward": "reward"}
+ROLLOUTS = 8
+Figures = dict[str, float]
 
 
-def fit(
-    config: str, home: Path, seed: int, start: Path | None, overrides: Sequence[str]
-) -> Reports:
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a student's answers to one question are worth; see `students.Graded`."""
+
+    id: str
+    task: str
+    level: str
+    video: str
+    greedy: float
+    mean: float
+    reward: float
+
+
+def fit(config: str, home: Path, seed: int, overrides: Sequence[str]) -> None:
     """One run, if it is not there yet.
 
     Args:
         config: The recipe.
         home: Its run folder.
-        seed: Of weights, order and draws.
-        start: The student to start from; None = what the recipe names.
+        seed: Of order and draws.
         overrides: More of the command line.
-
-    Returns:
-        The reports before and after it, the latter with the run's seconds.
     """
-    summary = home / "summary.json"
-    if not summary.is_file():
+    if not (home / "summary.json").is_file():
         command = [sys.executable, "-m", "lit_vdistill", "fit", "--config", config]
         command += ["--seed_everything", str(seed), "--run_dir", str(home), *overrides]
-        command += ["--model.policy.path", str(start)] if start else []
         subprocess.run(command, check=True)
-    reports = json.loads(summary.read_text())
-    seconds = reports.pop("seconds")
-    *_, after = reports
-    reports[after]["seconds"] = seconds
-    return reports
 
 
-def run_seed(
-    before: Sequence[str], config: str, variants: dict[str, list[str]], seed: int, folder: Path
-) -> Reports:
-    """All stages of one seed, then the recipe and its variants from the same student."""
-    home, start = folder / f"seed{seed}", None
-    reports: Reports = {}
-    for stage in before:
-        found = fit(stage, home / Path(stage).stem, seed, start, [])
-        reports |= {name: reports.get(name, {}) | report for name, report in found.items()}
-        start = home / Path(stage).stem / "student"
-    for name, overrides in variants.items():
-        found = fit(config, home / name, seed, start, ["--name", name, *overrides])
-        reports[name] = found[name]
-    return reports
+def start_of(home: Path) -> str:
+    """The student that a run began with."""
+    merged = yaml.safe_load((home / "config.yaml").read_text())
+    return merged["model"]["init_args"]["policy"]["path"]
 
 
-def table(results: dict[str, Reports], variants: Sequence[str]) -> str:
-    """Markdown: mean and sample standard deviation over seeds, a row a student, then the gains."""
-    lines = ["| student | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
-    students = list(next(iter(results.values())))
-    before = [student for student in students if student not in variants][-1]
+def answers_of(student: str, world: str, record: Path) -> list[Answered]:
+    """A student's graded answers to the test split, kept in a file of JSON lines."""
+    if not record.is_file():
+        asked = Student.load(student, world, "test")
+        lines = []
+        for graded in asked.graded(ROLLOUTS, seed=0):
+            sample, worth = graded.sample, (graded.greedy, graded.mean, graded.reward)
+            level = str(sample.meta["level"])
+            found = Answered(sample.id, str(sample.task), level, graded.video, *worth)
+            lines.append(json.dumps(asdict(found)) + "\n")
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text("".join(lines))
+    return [Answered(**json.loads(line)) for line in record.read_text().splitlines()]
 
-    def row(label: str, cells: Sequence[str]) -> None:
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
 
-    for student in students:
-        cells = []
-        for column in COLUMNS:
-            values = [reports[student][column] for reports in results.values()]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.mean(values):.3f} ± {spread:.3f}")
-        row(student, cells)
+def average(students: Sequence[Sequence[Answered]]) -> list[Answered]:
+    """The mean worth of several students' answers, question by question."""
+    return [
+        Answered(
+            *(same[0].id, same[0].task, same[0].level, same[0].video),
+            **{key: statistics.mean(getattr(item, key) for item in same) for key in COLUMNS},
+        )
+        for same in zip(*students, strict=True)
+    ]
+
+
+def difference(after: Sequence[Answered], before: Sequence[Answered]) -> list[Answered]:
+    """What one student's answers are worth more than another's, question by question.
+
+    Raises:
+        ValueError: When they answered other questions.
+    """
+    if [item.id for item in after] != [item.id for item in before]:
+        raise ValueError("the two students answered other questions; remove the graded answers")
+    return [
+        Answered(
+            *(a.id, a.task, a.level, a.video),
+            **{key: getattr(a, key) - getattr(b, key) for key in COLUMNS},
+        )
+        for a, b in zip(after, before, strict=True)
+    ]
+
+
+def figures(items: Sequence[Answered]) -> Figures:
+    """Mean and standard error over videos of each column, in all and the mean by task."""
+    found = {}
+    for key in COLUMNS:
+
+        def mean(among: Sequence[Answered], key: str = key) -> float:
+            return statistics.mean(getattr(item, key) for item in among)
+
+        found[key], found[f"{key}_error"] = mean(items), error_over_videos(items, mean)
+        for task in sorted({item.task for item in items}):
+            found[f"{key}/{task}"] = mean([item for item in items if item.task == task])
+    return found
+
+
+def report(
+    before: Sequence[Answered], after: Mapping[str, Mapping[str, Sequence[Answered]]]
+) -> dict[str, Figures]:
+    """Every student's figures, and what each is ahead of the others that it is compared with.
+
+    Args:
+        before: The student that all runs began with.
+        after: By variant and seed; the first variant is the recipe.
+    """
+    means = {name: average(list(by_seed.values())) for name, by_seed in after.items()}
+    found = {"before": figures(before)}
+    found |= {name: figures(items) for name, items in means.items()}
+    recipe, *variants = means
+    for name, by_seed in after.items():
+        found[f"{name} - before"] = figures(difference(means[name], before))
+        for seed, items in by_seed.items():
+            found[f"{name} - before, seed {seed}"] = figures(difference(items, before))
     for name in variants:
-        gains = [
-            " ".join(f"{r[name][column] - r[before][column]:+.3f}" for r in results.values())
-            for column in COLUMNS
-        ]
-        row(f"{before} to {name}, by seed", gains)
+        found[f"{recipe} - {name}"] = figures(difference(means[recipe], means[name]))
+        for seed in after[recipe]:
+            pair = difference(after[recipe][seed], after[name][seed])
+            found[f"{recipe} - {name}, seed {seed}"] = figures(pair)
+    return found
+
+
+def table(found: Mapping[str, Figures]) -> str:
+    """The report in Markdown, ± one standard error."""
+    lines = ["| student | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---|" * len(COLUMNS)]
+    for name, row in found.items():
+        sign = "+" if " - " in name else ""
+        cells = [f"{row[key]:{sign}.3f} ± {row[f'{key}_error']:.3f}" for key in COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Run all seeds and report."""
+    """Run all seeds, grade and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/rmsd.yaml")
-    parser.add_argument("--before", nargs="+", default=["configs/sft.yaml"], help="stages below it")
     parser.add_argument(
         "--variant", action="append", default=[], help='name and overrides, "grpo --some.key 0"'
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--world", default="runs/world")
+    parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     variants = {Path(args.config).stem: []} | {
         name: overrides for name, *overrides in map(str.split, args.variant)
     }
-    results = {
-        str(seed): run_seed(args.before, args.config, variants, seed, args.folder)
-        for seed in args.seeds
-    }
-    (args.folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    sys.stdout.write(table(results, list(variants)) + "\n")
+    after: dict[str, dict[str, list[Answered]]] = {name: {} for name in variants}
+    start = ""
+    for seed in args.seeds:
+        for name, overrides in variants.items():
+            home = args.folder / f"seed{seed}" / name
+            fit(args.config, home, seed, ["--name", name, *overrides])
+            record = home / "graded.jsonl"
+            after[name][str(seed)] = answers_of(str(home / "student"), args.world, record)
+            start = start_of(home)
+    before = answers_of(start, args.world, args.folder / "graded.jsonl")
+    found = report(before, after)
+    sys.stdout.write("\n" + table(found) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def make_prompt():
 def world(tmp_path_factory):
     """A small embedded world on disk."""
     from lit_vdistill.world.build import build_world
-    from lit_vdistill.world.scenes import WorldConfig
+    from lit_vdistill.world.config import WorldConfig
 
     root = tmp_path_factory.mktemp("world") / "world"
     build_world(root, WorldConfig(train_videos=4, val_videos=1, test_videos=1))

@@ -65,7 +65,7 @@ def methods(arena: Arena, rounds: int) -> Figures:
 
 
 def window_steps(arena: Arena, rounds: int, windows: Sequence[int] = WINDOWS) -> Figures:
-    """GRPO steps over windows of the embedded world's prompts, at one bound on a piece's tokens."""
+    """GRPO steps over windows of short prompts, at one bound on a piece's tokens."""
     fits = {f"window_{size}": steps.window(size, arena.num_tokens) for size in windows}
     found = _figures(fits, max(1, rounds // 2))
     found |= {f"inputs_mib/{name}": fit.input_bytes / 2**20 for name, fit in fits.items()}

@@ -15,11 +15,11 @@ from lit_vdistill.types import Medium
 PATH = "tiny/qwen3-vl"
 """The smallest; a name of `TINY_SIZES` behind it makes another."""
 QUESTION = "When is the red square visible?"
-DEMO_QUESTION = "When is the red square visible? Answer with the first and the last second shown."
+SHORT_QUESTION = "When is the red square visible? Answer with the first and the last second shown."
 EDGE = 256
 """Width and height of frames: 64 tokens for two frames in time."""
-DEMO_FRAMES, DEMO_EDGE = 16, 64
-"""A video of the embedded world: 4 tokens for two frames in time."""
+SHORT_FRAMES, SHORT_EDGE = 16, 64
+"""Small videos, for windows of many: 4 tokens for two frames in time."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ def build_arena(prompt_tokens: int, num_rollouts: int, num_tokens: int, path: st
     return Arena(path, ours, stock, processor, prompt, frames, completions)
 
 
-def demo_prompts(count: int, path: str = PATH) -> list[EncodedPrompt]:
-    """Prompts as the embedded world has them, each with a video of its own, all of one length."""
+def short_prompts(count: int, path: str = PATH) -> list[EncodedPrompt]:
+    """Prompts about small videos, each with one of its own, all of one length."""
     processor, rng = load_processor(path), np.random.default_rng(0)
-    shape = (DEMO_FRAMES, DEMO_EDGE, DEMO_EDGE, 3)
+    shape = (SHORT_FRAMES, SHORT_EDGE, SHORT_EDGE, 3)
     return [
         encode_video(
-            processor, rng.integers(0, 255, shape, dtype=np.uint8), f"demo{number}", DEMO_QUESTION
+            processor, rng.integers(0, 255, shape, dtype=np.uint8), f"demo{number}", SHORT_QUESTION
         )
         for number in range(count)
     ]

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from callbacks import EMATeacherUpdate
 from experiments.speed.measure import synchronize
-from experiments.speed.networks import PATH, QUESTION, Arena, demo_prompts
+from experiments.speed.networks import PATH, QUESTION, Arena, short_prompts
 from lit_vdistill.data.dataset import Item, PromptBatch
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.prompt import EncodedPrompt
@@ -123,8 +123,8 @@ def opd(arena: Arena) -> Fit:
 
 
 def window(num_prompts: int, num_tokens: int, path: str = PATH) -> Fit:
-    """GRPO on a window of the embedded world's prompts, as many pieces as a fixed bound makes."""
-    prompts = demo_prompts(num_prompts, path)
+    """GRPO on a window of short prompts, as many pieces as a fixed bound makes."""
+    prompts = short_prompts(num_prompts, path)
     bound = PIECE_PROMPTS * (len(prompts[0].input_ids) + WINDOW_ROLLOUTS * num_tokens)
     torch.manual_seed(0)
     stage = OnPolicyModule(

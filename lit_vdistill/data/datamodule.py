@@ -22,7 +22,7 @@ from lit_vdistill.pool.store import PoolStore
 from lit_vdistill.readers.records import BadSample, read_records
 from lit_vdistill.types import TeacherResponse, VideoSample
 from lit_vdistill.world.build import build_world
-from lit_vdistill.world.scenes import WorldConfig
+from lit_vdistill.world.config import WorldConfig
 
 logger = logging.getLogger(__name__)
 

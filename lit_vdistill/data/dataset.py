@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 from transformers import ProcessorMixin
 
 from lit_vdistill.media.video import MediaError, MediaReader
@@ -130,10 +130,11 @@ class PromptDataset(Dataset[Item | BadSample]):
             item = self[~index]
             return replace(item, is_padding=True) if isinstance(item, Item) else item
         if index in self._items:
-            return self._items[index]
+            return _to_send(self._items[index])
         item = self._encode(self.samples[index])
         if isinstance(item, Item):
             self._keep(index, item)
+            return _to_send(item)
         return item
 
     def index_of(self, sample_id: str) -> int:
@@ -212,6 +213,18 @@ class PromptDataset(Dataset[Item | BadSample]):
             self._items[index] = item
             if len(self._items) % _TRIM_EVERY == 0:
                 give_back_freed_memory()
+
+
+def _to_send(item: Item) -> Item:
+    """In a loading process with pixels of its own.
+
+    Sending moves a tensor to shared memory. What is kept would lie there for good, with a file open
+    for each medium until the process may open no more.
+    """
+    pixels = item.prompt.pixels
+    if get_worker_info() is None or pixels is None:
+        return item
+    return replace(item, prompt=replace(item.prompt, pixels=pixels.clone()))
 
 
 def give_back_freed_memory() -> None:

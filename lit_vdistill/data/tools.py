@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lit_vdistill.readers.records import BadSample, read_records
 from lit_vdistill.types import VideoSample
-from lit_vdistill.world.scenes import WorldConfig
+from lit_vdistill.world.config import WorldConfig
 
 
 def world(root: str, size: WorldConfig | None = None) -> None:

@@ -64,7 +64,12 @@ def marks(text: str, sample: VideoSample, tolerance: Tolerance = Tolerance()) ->
     blocks = {block.group(1): block.span(2) for block in _BLOCK.finditer(text)}
     found = [
         # Reasoning and answer may both name a thing, so each is matched by itself.
-        *(mark for place in blocks.values() for mark in _words(text, place, sample)),
+        *(
+            mark
+            for name, place in blocks.items()
+            if (sample.task, name) != (Task.OCR, "answer")  # it is read word by word
+            for mark in _words(text, place, sample)
+        ),
         *_times(text, sample, tolerance),
         *_coordinates(text, sample, tolerance),
     ]

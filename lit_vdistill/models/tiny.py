@@ -7,6 +7,7 @@ ours. What `build_tiny_model` and `build_tiny_processor` return behaves as a loa
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     PreTrainedModel,
@@ -56,7 +57,7 @@ _WORDS = """
     is the a an of s Correct Option Options Which colour shape shapes digit number shown visible
     appear appears Is there When Where What How many Describe Locate frame red green blue yellow
     square disc cross top bottom left right yes no A B C D E F second seconds between letter only
-    word sentence first last moves object none not text image
+    word sentence first last moves object none not there shows text image
 """
 # A timestamp such as `<0.5 seconds>` stays one token: it shortens prompts by a third.
 _SPLIT = r"<\d+\.\d seconds>|\d+\.\d|\d+| ?\p{L}+|\s+|[^\s\p{L}\d]"
@@ -215,7 +216,10 @@ def _qwen3_model(tokenizer: PreTrainedTokenizerFast, size: _Size) -> PreTrainedM
     config = Qwen3VLConfig(
         text_config=text, vision_config=vision, tie_word_embeddings=True, **_token_ids(tokenizer)
     )
-    return Qwen3VLForConditionalGeneration(config)
+    model = Qwen3VLForConditionalGeneration(config)
+    # As large as the patches that they are added to: a small one is learnt too late to say where.
+    torch.nn.init.normal_(model.model.visual.pos_embed.weight)
+    return model
 
 
 def _qwen2_5_model(tokenizer: PreTrainedTokenizerFast, size: _Size) -> PreTrainedModel:

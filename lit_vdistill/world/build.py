@@ -2,23 +2,29 @@
 
 import json
 import logging
-import random
+import multiprocessing
 import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TypeVar, get_args
 
 from lit_vdistill.pool.store import PoolStore
 from lit_vdistill.readers.records import write_records
-from lit_vdistill.world.scenes import (
-    WORLD_VERSION,
-    WorldConfig,
-    questions,
-    render,
-    scenes,
-    write_video,
-)
-from lit_vdistill.world.simulated_teacher import simulate_pool
+from lit_vdistill.types import TeacherResponse, VideoSample
+from lit_vdistill.world.config import WorldConfig
+from lit_vdistill.world.questions import questions
+from lit_vdistill.world.scenes import FPS, Scene, Split, render, scenes, write_video
+from lit_vdistill.world.simulated_teacher import SimulatedTeacher
 
+WORLD_VERSION = 3
+FILE_SCALE = 2
+"""Pixels of a file along a pixel of the frame: decord cannot read videos so narrow as a frame."""
+MANY = 64
+"""Scenes from which on starting processes pays."""
+Made = TypeVar("Made")
 logger = logging.getLogger(__name__)
 
 
@@ -42,26 +48,42 @@ def build_world(root: str | Path, config: WorldConfig) -> None:
         if json.loads(marker.read_text()) == described:
             return
         raise ValueError(
-            f"{root} holds an embedded world of another size, seed or version; remove the folder "
-            "or name another data.sources.media_root"
+            f"{root} holds an embedded world of another size, seed, teacher or version; remove the "
+            "folder or name another data.sources.media_root"
         )
     if root.exists() and any(root.iterdir()):
         raise ValueError(f"{root} is not empty and holds no embedded world; name another folder")
     logger.info("rendering the embedded world into %s", root)
     # Beside the target first: a run that is cut off leaves no half of a world behind.
-    partial = root.with_name(root.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    pool = PoolStore(partial / "pool.jsonl")
-    for split in ("train", "val", "test"):
-        samples = []
-        for scene in scenes(split, config):
-            write_video(partial / f"videos/{scene.id}.mp4", render(scene, config), config.fps)
-            asked = list(questions(scene, config, random.Random(f"{config.seed}/{scene.id}")))
-            samples += asked
-            if split == "train":
-                pool.append(r for sample in asked for r in simulate_pool(sample, scene, config))
-        write_records(partial / f"{split}.jsonl", samples)
-    (partial / "world.json").write_text(json.dumps(described))
+    unfinished = root.with_name(root.name + ".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for split in get_args(Split):
+        made = list(_each(partial(_write, unfinished, config), scenes(split, config)))
+        write_records(unfinished / f"{split}.jsonl", [s for asked, _ in made for s in asked])
+        if split == "train":
+            PoolStore(unfinished / "pool.jsonl").append(r for _, pool in made for r in pool)
+    (unfinished / "world.json").write_text(json.dumps(described))
     if root.exists():
         root.rmdir()
-    partial.rename(root)
+    unfinished.rename(root)
+
+
+def _write(
+    root: Path, config: WorldConfig, scene: Scene
+) -> tuple[list[VideoSample], list[TeacherResponse]]:
+    """Render a scene; the questions about it and the teacher's responses to them."""
+    write_video(root / f"videos/{scene.id}.mp4", render(scene), FPS, scale=FILE_SCALE)
+    asked, teacher = questions(scene, config), SimulatedTeacher(config)
+    count = config.teacher.pool_size
+    return asked, [r for sample in asked for r in teacher.respond(sample, scene, count)]
+
+
+def _each(function: Callable[[Scene], Made], found: Iterable[Scene]) -> Iterator[Made]:
+    """A function of every scene, in order; of many on all processors."""
+    todo = list(found)
+    if len(todo) < MANY:
+        yield from map(function, todo)
+        return
+    # Started afresh: a process that holds torch's threads must not be forked.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as workers:
+        yield from workers.map(function, todo, chunksize=16)

@@ -1,190 +1,334 @@
 """A simulated stochastic teacher for the embedded world. It is a simulation, not a model.
 
-It looks at the true scene through noise, then answers what it believes to have seen, so that
-its reasoning and its answer agree, as a real teacher's do when it is wrong. How often and how
-far it errs follows R-MSD §4.4; see `NOISE`.
+It looks at the true scene through noise, then reasons and answers from what it believes to have
+seen, so that the two agree, as a real teacher's do when it is wrong. How often and how far it errs
+is `world/config.py: TeacherNoise`. It can be asked for more responses at any time.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from lit_vdistill.responses.geometry import box_iou, temporal_iou
+from lit_vdistill.responses.geometry import temporal_iou
 from lit_vdistill.types import Box, Span, Task, TeacherResponse, VideoSample
+from lit_vdistill.world.config import (
+    BeliefNoise,
+    OverlapNoise,
+    TeacherConfig,
+    TeacherNoise,
+    WorldConfig,
+)
+from lit_vdistill.world.questions import describe, sentence
 from lit_vdistill.world.scenes import (
     COLOURS,
-    CORNERS,
+    FRAME_PX,
+    PLACES,
+    SECONDS,
     SHAPES,
     Scene,
     SceneObject,
-    WorldConfig,
-    describe,
 )
 
 MODEL_NAME = "simulated-teacher"
 TEMPERATURE, TOP_P = 1.0, 0.9
+Style = Literal["short", "usual", "long"]
+_TEMPORAL = (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ)
+_RIGHT_IF_CONTESTED = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class TaskNoise:
-    """How good the simulated teacher is at a task, in units of the quality q of R-MSD Eq. 2."""
+class Look:
+    """What somebody believes to have seen when asked a question."""
 
-    mean: float
-    across: float
-    """Standard deviation across questions."""
-    within: float
-    """Standard deviation across samples of one question."""
-    format_violation: float = 0.005
-
-
-# R-MSD §4.4 gives: all tasks 0.75 +- 0.22; MCQ 0.96 +- 0.10, sampling 0.07; visual QA 0.64 +- 0.24,
-# sampling 0.15; OCR in [0.50, 0.85]; numerical in [0.65, 1.00]; sampling about 0.10 on average;
-# malformed 1 % overall, 10 % for temporal QA. The other rows are chosen to meet the overall row.
-NOISE = {
-    Task.MCQ: TaskNoise(0.96, 0.10, 0.07),
-    Task.BINARY: TaskNoise(0.92, 0.12, 0.07),
-    Task.NUMERICAL: TaskNoise(0.83, 0.12, 0.10),
-    Task.OCR: TaskNoise(0.68, 0.12, 0.10),
-    Task.TEMPORAL_GROUNDING: TaskNoise(0.62, 0.22, 0.12, format_violation=0.05),
-    Task.TEMPORAL_MCQ: TaskNoise(0.80, 0.20, 0.12, format_violation=0.05),
-    Task.SPATIAL_GROUNDING: TaskNoise(0.64, 0.24, 0.15),
-    Task.SPATIO_TEMPORAL_QA: TaskNoise(0.70, 0.22, 0.12),
-    Task.OPEN_ENDED: TaskNoise(0.70, 0.22, 0.12),
-}
+    scene: Scene
+    target: SceneObject
+    """What the question is about, as it is believed to be."""
+    box: Box
+    """Pixels of the target at the annotated time."""
 
 
-def simulate_pool(
-    sample: VideoSample, scene: Scene, config: WorldConfig
-) -> Iterator[TeacherResponse]:
-    """K simulated responses to one question (R-MSD Eq. 1), a function of the world's seed."""
-    rng = random.Random(f"{config.seed}/teacher/{sample.id}")
-    noise = NOISE[sample.task]
-    skill = rng.gauss(noise.mean, noise.across)
-    for index in range(config.pool_size):
-        target_quality = min(max(rng.gauss(skill, noise.within), 0.0), 1.0)
-        believed, answer, box = _perceive(sample, scene, target_quality, config, rng)
-        text = write_response(sample, believed, answer, box)
-        if rng.random() < noise.format_violation:
-            text = _break_format(text, rng)
-        yield TeacherResponse(sample.id, index, text, MODEL_NAME, TEMPERATURE, TOP_P)
+class SimulatedTeacher:
+    """Answers questions about scenes, each response a function of the seed and its index."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        """Take noise, styles and seed from the world's configuration."""
+        self.config: TeacherConfig = config.teacher
+        self.seed = config.seed
+
+    def respond(
+        self, sample: VideoSample, scene: Scene, count: int, first: int = 0
+    ) -> list[TeacherResponse]:
+        """Responses `first` to `first + count - 1` to a question (R-MSD Eq. 1).
+
+        Args:
+            sample: The question.
+            scene: What is true.
+            count: How many.
+            first: Index of the first one. The same index has the same response however it is asked.
+        """
+        return [
+            TeacherResponse(
+                sample.id, index, self._text(sample, scene, index), MODEL_NAME, TEMPERATURE, TOP_P
+            )
+            for index in range(first, first + count)
+        ]
+
+    def _text(self, sample: VideoSample, scene: Scene, index: int) -> str:
+        rng = random.Random(f"{self.seed}/teacher/{sample.id}/{index}")
+        config, noise = self.config, self.config.noise
+        shares = (config.short, 1 - config.short - config.long, config.long)
+        styles: tuple[Style, ...] = ("short", "usual", "long")
+        (style,) = rng.choices(styles, shares)
+        if config.noise_free:
+            return write_response(sample, true_look(sample, scene), style=style)
+        seen = self._look(sample, scene, noise, rng)
+        answered = seen
+        if rng.random() < noise.disagreement:
+            answered = self._look(sample, scene, noise, rng)
+        text = write_response(sample, seen, answered, style=style)
+        is_temporal = sample.task in _TEMPORAL
+        is_malformed = noise.malformed_temporal if is_temporal else noise.malformed
+        return _break_format(text, rng) if rng.random() < is_malformed else text
+
+    def _look(
+        self, sample: VideoSample, scene: Scene, noise: TeacherNoise, rng: random.Random
+    ) -> Look:
+        """A noisy look: what is hard about the question is the same for all of its looks."""
+        of_question = random.Random(f"{self.seed}/teacher/{sample.id}")
+        look = true_look(sample, scene)
+        if sample.task is Task.SPATIAL_GROUNDING:
+            overlap = _overlap(noise.boxes, of_question, rng)
+            return replace(look, box=_noisy_box(look.box, overlap, rng))
+        if sample.task in _TEMPORAL:
+            overlap = _overlap(noise.times, of_question, rng)
+            span = _noisy_span(look.target.span, overlap, rng)
+            look = _believe(look, replace(look.target, span=span))
+        beliefs: BeliefNoise | None = getattr(noise, sample.task, None)
+        if beliefs is None:
+            return look
+        return _mistaken(sample, look, lambda: _is_right(beliefs, of_question, rng), rng)
 
 
-def write_response(sample: VideoSample, scene: Scene, answer: str, box: Box) -> str:
-    """The response of somebody who believes `scene`, with grounded reasoning.
+def true_look(sample: VideoSample, scene: Scene) -> Look:
+    """What who sees everything as it is believes."""
+    target = scene.objects[int(sample.meta["position"])]
+    time_s = sample.evidence.boxes[0].time_s
+    assert time_s is not None
+    return Look(scene, target, target.box(time_s))
+
+
+def write_response(
+    sample: VideoSample, seen: Look, answered: Look | None = None, *, style: Style = "usual"
+) -> str:
+    """The response of somebody who believes what a look shows, with grounded reasoning.
 
     Args:
         sample: The question.
-        scene: What is believed to be in the video.
-        answer: What is believed to be the answer, in the form of `sample.answer`.
-        box: Believed pixels of the target at the annotated time.
+        seen: What the reasoning rests on.
+        answered: What the answer rests on; the same where it is left out.
+        style: How the reasoning is worded.
     """
-    target = _subject(sample, scene)
-    seen, answer_text = f"{target.name} {target.corner}", answer
+    think = _reasoning(sample, seen, style)
+    return f"<think>{think}</think>\n<answer>{_answer(sample, answered or seen)}</answer>"
+
+
+def _reasoning(sample: VideoSample, seen: Look, style: Style) -> str:
+    target, place = seen.target, seen.target.place
     match sample.task:
-        case Task.BINARY:
-            seen = seen if answer == "yes" else "not there"
-        case Task.NUMERICAL | Task.OPEN_ENDED:
-            seen = ", ".join(item.name for item in scene.shapes)
-        case Task.TEMPORAL_GROUNDING | Task.TEMPORAL_MCQ:
-            seen = f"{target.name} {target.corner} {_tagged(target.span)}"
-            answer_text = f"From {_tagged(target.span)}"
-            if sample.task is Task.TEMPORAL_MCQ:
-                answer_text += f".\nCorrect Option: {answer}"
         case Task.SPATIAL_GROUNDING | Task.SPATIO_TEMPORAL_QA:
-            pixels = ",".join(str(round(value)) for value in box)
-            mention = f"<obj>{target.name}</obj><box>[{pixels}]</box>"
-            seen = f"{mention}at<t>{sample.evidence.boxes[0].time_s}</t>s"
-            answer_text = mention if sample.task is Task.SPATIAL_GROUNDING else answer
-        case Task.MCQ | Task.OCR:
-            pass
-    return f"<think>{seen}</think>\n<answer>{answer_text}</answer>"
+            mention = _mention(target, seen.box)
+            when = f"at<t>{sample.evidence.boxes[0].time_s}</t>s"
+            forms = (mention, mention + when, f"The video shows {mention}{when}")
+        case Task.NUMERICAL | Task.OPEN_ENDED:
+            names = [item.name for item in seen.scene.shapes]
+            forms = (
+                ", ".join(item.colour for item in seen.scene.shapes),
+                ", ".join(names),
+                "The video shows " + ", ".join(f"a {name}" for name in names),
+            )
+        case Task.OCR:
+            digits = ", ".join(target.digits)
+            forms = (digits, f"{digits} {place}", f"The video shows {digits} at the {place}")
+        case Task.BINARY if not _is_there(sample, seen):
+            forms = ("not there", "not there", "The object is not there")
+        case _:
+            when = f" {_tagged(target.span)}" if sample.task in _TEMPORAL else ""
+            short = {Task.MCQ: target.colour, Task.TEMPORAL_MCQ: place}
+            forms = (
+                short.get(sample.task, target.name) + when,
+                f"{target.name} {place}{when}",
+                f"The video shows {sentence(target)}{when}",
+            )
+    return dict(zip(("short", "usual", "long"), forms, strict=True))[style]
+
+
+def _answer(sample: VideoSample, seen: Look) -> str:
+    """The answer that follows from a look, as the task has it written."""
+    target = seen.target
+    match sample.task:
+        case Task.MCQ:
+            return "ABCD"[sample.options.index(target.colour)]
+        case Task.BINARY:
+            return "yes" if _is_as_asked(sample, seen) else "no"
+        case Task.NUMERICAL:
+            return str(len(seen.scene.shapes))
+        case Task.OCR:
+            return " ".join(target.digits)
+        case Task.TEMPORAL_GROUNDING:
+            return f"From {_tagged(target.span)}"
+        case Task.TEMPORAL_MCQ:
+            letter = "ABCD"[sample.options.index(target.place)]
+            return f"From {_tagged(target.span)}.\nCorrect Option: {letter}"
+        case Task.SPATIAL_GROUNDING:
+            return _mention(target, seen.box)
+        case Task.SPATIO_TEMPORAL_QA:
+            return sentence(target)
+        case Task.OPEN_ENDED:
+            return describe(seen.scene)
+
+
+def _is_there(sample: VideoSample, seen: Look) -> bool:
+    """Whether the scene holds what a yes-or-no question is about, whatever the answer."""
+    return any(item.colour in sample.question.split() for item in seen.scene.shapes)
+
+
+def _is_as_asked(sample: VideoSample, seen: Look) -> bool:
+    """Whether a believed shape has the colour, and the shape and place if any, that is asked."""
+    asked = sample.question.rstrip("?")
+    shape = next((shape for shape in SHAPES if asked.endswith(shape)), None)
+    place = next((place for place in PLACES if asked.endswith(f" {place}")), None)
+    return any(
+        item.colour in asked.split()
+        and item.shape == (shape or item.shape)
+        and item.place == (place or item.place)
+        for item in seen.scene.shapes
+    )
+
+
+def _mistaken(
+    sample: VideoSample, look: Look, is_right: Callable[[], bool], rng: random.Random
+) -> Look:
+    """A look whose beliefs are each right or not; a wrong one leads to a wrong answer."""
+    target = look.target
+    match sample.task:
+        case Task.MCQ if not is_right():
+            colour = _other(sample.options, target.colour, rng)
+            return _believe(look, replace(target, name=f"{colour} {target.shape}"))
+        case Task.TEMPORAL_MCQ if not is_right():
+            return _believe(look, replace(target, place=_other(sample.options, target.place, rng)))
+        case Task.BINARY if not is_right():
+            return _turned(sample, look, rng)
+        case Task.NUMERICAL if not is_right():
+            return _miscounted(look, rng)
+        case Task.OCR:
+            digits = [d if is_right() else _other("0123456789", d, rng) for d in target.digits]
+            return _believe(look, replace(target, name=f"digits {' '.join(digits)}"))
+        case Task.SPATIO_TEMPORAL_QA:
+            shape = target.shape if is_right() else _other(SHAPES, target.shape, rng)
+            place = target.place if is_right() else _other(PLACES, target.place, rng)
+            renamed = replace(target, name=f"{target.colour} {shape}", place=place)
+            return _believe(look, renamed)
+        case Task.OPEN_ENDED:
+            for item in look.scene.shapes:
+                colour = item.colour if is_right() else _free_colour(look.scene, rng)
+                shape = item.shape if is_right() else _other(SHAPES, item.shape, rng)
+                place = item.place if is_right() else _other(PLACES, item.place, rng)
+                renamed = replace(item, name=f"{colour} {shape}", place=place)
+                look = _believe(replace(look, target=item), renamed)
+    return look
+
+
+def _turned(sample: VideoSample, look: Look, rng: random.Random) -> Look:
+    """A look that turns a yes-or-no answer."""
+    target, asked = look.target, sample.question.rstrip("?")
+    if look.scene.level.name == "medium":
+        wanted = asked.split()[-1]
+        shape = wanted if sample.answer == "no" else _other(SHAPES, target.shape, rng)
+        return _believe(look, replace(target, name=f"{target.colour} {shape}"))
+    if look.scene.level.name == "hard":
+        wanted = next(place for place in PLACES if asked.endswith(f" {place}"))
+        place = wanted if sample.answer == "no" else _other(PLACES, target.place, rng)
+        return _believe(look, replace(target, place=place))
+    if sample.answer == "yes":
+        colour = _free_colour(look.scene, rng)
+    else:
+        colour = next(colour for colour in COLOURS if colour in asked.split())
+    return _believe(look, replace(target, name=f"{colour} {target.shape}"))
+
+
+def _miscounted(look: Look, rng: random.Random) -> Look:
+    """A look with a shape too many or too few."""
+    scene, target = look.scene, look.target
+    if len(scene.shapes) > 1 and (rng.random() < 0.5 or len(scene.shapes) == len(COLOURS)):
+        kept = tuple(item for item in scene.objects if item is not target)
+    else:
+        colour, place = _free_colour(scene, rng), _other(PLACES, target.place, rng)
+        added = replace(target, name=f"{colour} {rng.choice(SHAPES)}", place=place)
+        kept = (added, *scene.objects)
+    return replace(look, scene=replace(scene, objects=kept))
+
+
+def _believe(look: Look, believed: SceneObject) -> Look:
+    """The same look with another belief about its target."""
+    objects = tuple(believed if item is look.target else item for item in look.scene.objects)
+    return replace(look, scene=replace(look.scene, objects=objects), target=believed)
+
+
+def _is_right(noise: BeliefNoise, of_question: random.Random, rng: random.Random) -> bool:
+    """Whether a sample has the question's next belief right."""
+    kind = of_question.random()
+    if kind < noise.contested:
+        return rng.random() < _RIGHT_IF_CONTESTED
+    return kind >= noise.contested + noise.missed
+
+
+def _overlap(noise: OverlapNoise, of_question: random.Random, rng: random.Random) -> float:
+    """The IoU with the truth that a sample is to have."""
+    skill = min(max(of_question.gauss(noise.mean, noise.across), 0.0), 1.0)
+    return min(max(rng.gauss(skill, noise.within), 0.0), 1.0)
+
+
+def _other(words: Sequence[str], truth: str, rng: random.Random) -> str:
+    return rng.choice([word for word in words if word != truth])
+
+
+def _free_colour(scene: Scene, rng: random.Random) -> str:
+    used = {item.colour for item in scene.shapes}
+    return rng.choice([colour for colour in COLOURS if colour not in used])
+
+
+def _mention(item: SceneObject, box: Box) -> str:
+    pixels = ",".join(str(round(value)) for value in box)
+    return f"<obj>{item.name}</obj><box>[{pixels}]</box>"
 
 
 def _tagged(span: Span) -> str:
     return f"<t>{span[0]}</t>s to <t>{span[1]}</t>s"
 
 
-def _subject(sample: VideoSample, scene: Scene) -> SceneObject:
-    """The object a question is about, found by its place in the true scene's order."""
-    if sample.task is Task.OCR:
-        return scene.digit
-    position = int(sample.meta["position"])
-    return scene.objects[position]
-
-
-def _perceive(
-    sample: VideoSample, scene: Scene, quality: float, config: WorldConfig, rng: random.Random
-) -> tuple[Scene, str, Box]:
-    """A noisy look at the scene: what is believed, the answer that follows, the target's box."""
-    target = _subject(sample, scene)
-    time_s = sample.evidence.boxes[0].time_s
-    assert time_s is not None
-    box = target.box(time_s)
-    is_right = rng.random() < quality
-    if sample.task is Task.TEMPORAL_GROUNDING:
-        span = _noisy_span(target.span, quality, config.seconds, rng)
-        return _swap(scene, target, replace(target, span=span)), sample.answer, box
-    if sample.task is Task.SPATIAL_GROUNDING:
-        return scene, sample.answer, _noisy_box(box, quality, config.frame_px, rng)
-    if is_right:
-        return scene, sample.answer, box
-    believed, answer = _mistake(sample, scene, target, rng)
-    return believed, answer, box
-
-
-def _mistake(
-    sample: VideoSample, scene: Scene, target: SceneObject, rng: random.Random
-) -> tuple[Scene, str]:
-    """A wrong belief about the scene and the wrong answer that follows from it."""
-    used = {item.colour for item in scene.shapes}
-    other_colour = rng.choice([colour for colour in COLOURS if colour not in used])
-    other_corner = rng.choice([corner for corner in CORNERS if corner != target.corner])
-    renamed = replace(target, name=f"{other_colour} {rng.choice(SHAPES)}")
-    if sample.task is Task.MCQ:
-        index = rng.choice([i for i, text in enumerate(sample.options) if text != target.colour])
-        believed = replace(target, name=f"{sample.options[index]} {target.name.split()[1]}")
-        return _swap(scene, target, believed), "ABCD"[index]
-    if sample.task is Task.TEMPORAL_MCQ:
-        index = rng.choice([i for i, text in enumerate(sample.options) if text != target.corner])
-        return _swap(scene, target, replace(target, corner=sample.options[index])), "ABCD"[index]
-    if sample.task is Task.BINARY:
-        asked = replace(target, name=f"{sample.question.split()[3]} {rng.choice(SHAPES)}")
-        return _swap(scene, target, asked), "no" if sample.answer == "yes" else "yes"
-    if sample.task is Task.NUMERICAL:
-        if len(scene.shapes) > 1:
-            kept = tuple(item for item in scene.objects if item is not target)
-        else:
-            kept = (replace(renamed, corner=other_corner), *scene.objects)
-        believed = Scene(scene.id, kept)
-        return believed, str(len(believed.shapes))
-    if sample.task is Task.OCR:
-        digit = rng.choice([d for d in "0123456789" if d != sample.answer])
-        return _swap(scene, target, replace(target, name=f"digit {digit}")), digit
-    believed_target = replace(renamed, corner=other_corner)
-    believed = _swap(scene, target, believed_target)
-    if sample.task is Task.SPATIO_TEMPORAL_QA:
-        return believed, f"a {believed_target.name} at the {other_corner}"
-    return believed, describe(believed)
-
-
-def _swap(scene: Scene, old: SceneObject, new: SceneObject) -> Scene:
-    return Scene(scene.id, tuple(new if item is old else item for item in scene.objects))
-
-
-def _noisy_span(span: Span, quality: float, seconds: int, rng: random.Random) -> Span:
-    """A span on whole seconds whose temporal IoU with the truth is near `quality`."""
-    spans = [(float(a), float(b)) for a in range(seconds) for b in range(a + 1, seconds + 1)]
+def _noisy_span(span: Span, overlap: float, rng: random.Random) -> Span:
+    """A span on whole seconds whose temporal IoU with the truth is near `overlap`."""
+    spans = [(float(a), float(b)) for a in range(SECONDS) for b in range(a + 1, SECONDS + 1)]
     rng.shuffle(spans)
-    return min(spans, key=lambda other: abs(temporal_iou(other, span) - quality))
+    return min(spans, key=lambda other: abs(temporal_iou(other, span) - overlap))
 
 
-def _noisy_box(box: Box, quality: float, frame_px: int, rng: random.Random) -> Box:
-    """A box inside the frame whose IoU with the truth is near `quality`, on a grid of 2 px."""
-    shifts = [(dx, dy) for dx in range(-16, 17, 2) for dy in range(-16, 17, 2)]
-    rng.shuffle(shifts)
-    moved = [(box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy) for dx, dy in shifts]
-    inside = [b for b in moved if min(b) >= 0 and max(b) <= frame_px]
-    return min(inside, key=lambda other: abs(box_iou(other, box) - quality))
+def _noisy_box(box: Box, overlap: float, rng: random.Random) -> Box:
+    """The box, shifted on a grid of 2 px within the frame so that its IoU is near `overlap`."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    shared = 2 * width * height * overlap / (1 + overlap)
+    dx = rng.choice([x for x in range(0, int(width) + 1, 2) if (width - x) * height >= shared])
+    dy = height - shared / (width - dx) if dx < width else rng.uniform(0, height)
+    return _shifted(_shifted(box, 0, float(dx), rng), 1, 2.0 * round(dy / 2), rng)
+
+
+def _shifted(box: Box, axis: int, by: float, rng: random.Random) -> Box:
+    """A box, moved along an axis to whichever side has room; there is always one."""
+    ways = [way for way in (by, -by) if box[axis] + way >= 0 and box[axis + 2] + way <= FRAME_PX]
+    way = rng.choice(ways)
+    x, y = (way, 0.0) if axis == 0 else (0.0, way)
+    return (box[0] + x, box[1] + y, box[2] + x, box[3] + y)
 
 
 def _break_format(text: str, rng: random.Random) -> str:

@@ -47,7 +47,7 @@ def test_items_join_question_medium_and_pool(make_data):
     for index in range(9):
         item = data.train_set[index]
         assert isinstance(item, Item)
-        assert len(item.pool) == 4
+        assert len(item.pool) == 8
         assert {s.response.sample_id for s in item.pool} == {item.sample.id}
         assert item.prompt.sample_id == item.sample.id
 
@@ -56,12 +56,12 @@ def test_the_frame_plan_reads_true_times_of_the_file(make_data):
     data = make_data()
     data.setup("fit")
     text = data.processor.tokenizer.decode(data.train_set[0].prompt.input_ids)
-    # 16 of 31 frames at 4 fps: one each half second, two to a temporal patch.
-    assert "<0.2 seconds>" in text
-    assert "<7.2 seconds>" in text
+    # Eight frames at 1 fps, two to a temporal patch.
+    assert "<0.5 seconds>" in text
+    assert "<6.5 seconds>" in text
 
 
-@pytest.mark.parametrize(("units", "scale"), [("pixels", 64), ("thousandths", 1000)])
+@pytest.mark.parametrize(("units", "scale"), [("pixels", 192), ("thousandths", 1000)])
 def test_boxes_come_in_the_units_that_the_model_writes(make_data, units, scale):
     data = make_data(units=units)
     data.setup("fit")
@@ -83,6 +83,20 @@ def test_encoded_samples_are_kept_within_the_budget_and_share_pixels(make_data):
     none.setup("fit")
     assert none.train_set[0] is not none.train_set[0]
     assert torch.equal(none.train_set[0].prompt.pixels, first.prompt.pixels)
+
+
+@pytest.mark.parametrize("is_worker", [True, False])
+def test_a_loading_process_sends_copies_of_what_it_keeps(make_data, monkeypatch, is_worker):
+    """Sending moves a tensor to shared memory: kept ones would leave a file open each."""
+    monkeypatch.setattr(dataset, "get_worker_info", lambda: object() if is_worker else None)
+    data = make_data(memory_gib=1.0)
+    data.setup("fit")
+    sent = [data.train_set[index].prompt.pixels for index in (0, 0, 1)]
+    places = {pixels.data_ptr() for pixels in sent}
+    assert len(places) == (3 if is_worker else 2)
+    kept = data.train_set._items[0].prompt.pixels
+    assert (kept.data_ptr() in places) == (not is_worker)
+    assert all(torch.equal(pixels, kept) for pixels in sent)
 
 
 def test_unreadable_samples_are_counted_and_left_out_within_the_budget(make_data, caplog):
@@ -129,7 +143,7 @@ def test_a_pool_of_other_records_is_an_error(make_data):
 
 def test_a_pool_with_holes_is_reported(make_data, caplog):
     path = make_data.root / "pool.jsonl"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[4:]))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[8:]))
     with caplog.at_level(logging.WARNING):
         make_data().setup("fit")
     assert "1 training samples have no response" in caplog.text

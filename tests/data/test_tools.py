@@ -33,7 +33,7 @@ def test_the_embedded_world_is_clean(root, capsys):
     check(root)
     out = capsys.readouterr().out
     assert "54 records" in out
-    assert "teacher pool: 36 samples, responses a sample {4: 36}" in out
+    assert "teacher pool: 36 samples, responses a sample {8: 36}" in out
     assert out.endswith("0 problems\n")
 
 
@@ -87,14 +87,14 @@ def test_every_kind_of_problem_is_named(root, capsys):
 
 def test_world_is_written_once_and_never_overwritten(tmp_path, capsys):
     from lit_vdistill.world.build import build_world
-    from lit_vdistill.world.scenes import WorldConfig
+    from lit_vdistill.world.config import WorldConfig
 
     small = WorldConfig(train_videos=1, val_videos=1, test_videos=1)
     tools.world(str(tmp_path / "w"), small)
     stamp = (tmp_path / "w/train.jsonl").stat().st_mtime_ns
     build_world(tmp_path / "w", small)
     assert (tmp_path / "w/train.jsonl").stat().st_mtime_ns == stamp
-    with pytest.raises(ValueError, match="another size, seed or version"):
+    with pytest.raises(ValueError, match="another size, seed, teacher or version"):
         build_world(tmp_path / "w", WorldConfig(train_videos=2, val_videos=1, test_videos=1))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").touch()

@@ -55,7 +55,7 @@ def run(tmp_path, families):
 def test_critics_judge_answers_as_the_run_left_them(run, families, world):
     """On real questions of a world: D is that of the checkpoint, truth that of the record."""
     from experiments.students import Student
-    from lit_vdistill.world.scenes import WorldConfig
+    from lit_vdistill.world.config import WorldConfig
 
     student = Student.load(run.stage1, str(world))
     critics = Critics.load(run.folder, run.stage1, student.processor)

@@ -2,50 +2,76 @@ import json
 
 import pytest
 
-from experiments import curves, seeds
+from experiments import curves, seeds, students
+from experiments.seeds import Answered
+from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.types import Task
 
 
-def report(value):
-    return {"score": value, "mean_at_8": value / 2, "reward": value + 0.1}
+def answers(*worth):
+    """A question a video, each worth the same greedily, sampled and in reward."""
+    return [Answered(f"q{i}", "mcq", "easy", f"v{i}", v, v, v) for i, v in enumerate(worth)]
 
 
-RESULTS = {
-    "0": {"stage1": report(0.2), "visd": report(0.3), "grpo": report(0.1)},
-    "1": {"stage1": report(0.4), "visd": report(0.6), "grpo": report(0.4)},
-}
+def test_a_difference_is_paired_question_by_question():
+    """Both students vary by 0.5 from question to question, their difference does not vary."""
+    before, after = answers(*[0.0, 1.0] * 50), answers(*[0.1, 1.1] * 50)
+    found = seeds.figures(seeds.difference(after, before))
+    assert found["greedy"] == found["mean/mcq"] == pytest.approx(0.1)
+    assert found["greedy_error"] == pytest.approx(0.0, abs=1e-9)
+    assert seeds.figures(after)["greedy_error"] == pytest.approx(0.05, rel=0.2)
+    with pytest.raises(ValueError, match="other questions"):
+        seeds.difference(after, after[1:] + after[:1])
 
 
-def test_the_table_holds_mean_spread_and_every_seed():
-    lines = seeds.table(RESULTS, ["visd", "grpo"]).splitlines()
-    assert "| stage1 | 0.300 ± 0.141 | 0.150 ± 0.071 | 0.400 ± 0.141 |" in lines
-    assert "| stage1 to visd, by seed | +0.100 +0.200 | +0.050 +0.100 | +0.100 +0.200 |" in lines
-    assert "| stage1 to grpo, by seed | -0.100 +0.000 | -0.050 +0.000 | -0.100 +0.000 |" in lines
+def test_the_report_sets_the_recipe_beside_its_variants_and_the_student_before():
+    after = {
+        "rmsd": {"0": answers(0.6, 0.2), "1": answers(0.8, 0.4)},
+        "sft_rl": {"0": answers(0.5, 0.1), "1": answers(0.5, 0.1)},
+    }
+    found = seeds.report(answers(0.4, 0.0), after)
+    assert found["rmsd"]["mean"] == pytest.approx(0.5)
+    assert found["rmsd - before"]["mean"] == pytest.approx(0.3)
+    assert found["sft_rl - before, seed 1"]["mean"] == pytest.approx(0.1)
+    assert found["rmsd - sft_rl"]["mean"] == pytest.approx(0.2)
+    assert found["rmsd - sft_rl, seed 0"]["mean"] == pytest.approx(0.1)
+    lines = seeds.table(found).splitlines()
+    assert "| rmsd - sft_rl | +0.200 ± 0.000 | +0.200 ± 0.000 | +0.200 ± 0.000 |" in lines
+    assert lines[2].startswith("| before | 0.200 ± ")
 
 
-def test_variants_start_from_the_same_student_and_complete_runs_stand(tmp_path, monkeypatch):
+def test_a_run_that_stands_is_not_repeated(tmp_path, monkeypatch):
     commands = []
 
     def run(command, check):
-        config, home = command[5], command[9]
-        commands.append(command[5:])
-        name = command[command.index("--name") + 1] if "--name" in command else "stage1"
-        before = "untrained" if config == "sft.yaml" else "stage1"
-        seeds.Path(home).mkdir(parents=True)
-        found = {"seconds": 7.0, before: report(0.1), name: report(0.5)}
-        seeds.Path(home, "summary.json").write_text(json.dumps(found))
+        commands.append(command[4:])
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "summary.json").write_text("{}")
+        (tmp_path / "a" / "config.yaml").write_text(
+            "model: {init_args: {policy: {path: experiments/stage1}}}"
+        )
 
     monkeypatch.setattr(seeds.subprocess, "run", run)
-    variants = {"visd": [], "grpo": ["--model.credit.mix", "0"]}
-    found = seeds.run_seed(["sft.yaml"], "visd.yaml", variants, 3, tmp_path)
-    assert list(found) == ["untrained", "stage1", "visd", "grpo"]
-    assert found["stage1"] == report(0.5) | {"seconds": 7.0}
-    student = str(tmp_path / "seed3" / "sft" / "student")
-    assert "--model.policy.path" not in commands[0]
-    assert [command[-2:] for command in commands[1:]] == [["--model.policy.path", student]] * 2
-    assert "--model.credit.mix" in commands[2]
-    assert all(command[1:3] == ["--seed_everything", "3"] for command in commands)
-    assert seeds.run_seed(["sft.yaml"], "visd.yaml", variants, 3, tmp_path) == found
-    assert len(commands) == 3
+    for _ in range(2):
+        seeds.fit("grpo.yaml", tmp_path / "a", 3, ["--name", "grpo"])
+    home = str(tmp_path / "a")
+    expected = ["grpo.yaml", "--seed_everything", "3", "--run_dir", home, "--name", "grpo"]
+    assert commands == [["--config", *expected]]
+    assert seeds.start_of(tmp_path / "a") == "experiments/stage1"
+
+
+def test_graded_answers_are_kept(tmp_path, world, families, monkeypatch):
+    model, processor = families["qwen3-vl"]
+    model.save_pretrained(tmp_path / "s")
+    processor.save_pretrained(tmp_path / "s")
+    monkeypatch.setattr(seeds, "ROLLOUTS", 2)
+    monkeypatch.setattr(students, "SAMPLING", SamplingConfig(max_completion_tokens=4))
+    found = seeds.answers_of(str(tmp_path / "s"), str(world), tmp_path / "graded.jsonl")
+    assert [item.task for item in found] == [str(task) for task in Task]
+    assert {(item.level, item.video) for item in found} == {("easy", "videos/test00000.mp4")}
+    assert all(item.greedy == item.mean == item.reward == 0.0 for item in found)
+    monkeypatch.setattr(seeds, "Student", None)
+    assert seeds.answers_of("", "", tmp_path / "graded.jsonl") == found
 
 
 @pytest.fixture

@@ -164,3 +164,18 @@ def test_a_token_has_the_mark_it_touches():
     assert found[:3] == [None, a, b]
     assert found[3].verdict == "unclear"
     assert found[4] is None
+
+
+def test_a_text_of_several_digits_is_read_digit_by_digit():
+    things = tuple({"digit": digit, "place": "top right"} for digit in "472")
+    facts = Facts(things, DIGIT.words)
+    sample = sample_of(Task.OCR, answer="4 7 2", facts=facts)
+    assert verdicts(sample, "4, 7, 2 top right", "4 7 2") == [
+        *("4", "7", "2", "top right"),
+        *("4", "7", "2"),
+    ]
+    assert verdicts(sample, "4, 9, 2 top right", "4 9 2") == [
+        *("4", "!9", "2", "top right"),
+        *("4", "!9", "2"),
+    ]
+    assert verdicts(sample, "4, 7", "4 7") == ["4", "7", "?4", "?7"]

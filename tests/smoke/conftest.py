@@ -134,7 +134,7 @@ def mixed(world, tmp_path_factory):
     for place, index in enumerate(torch.randperm(12, generator=generator).tolist()):
         kind, sample = _KINDS[place % 4], samples[index]
         changes = {"media": None, "media_type": "text"}
-        frames = reader.read(sample.media, "video").frames
+        frames = reader.read(sample.media, "video").frames.repeat(2, axis=0)
         if kind == "video":
             write_video(root / f"{place}.mp4", frames[: 3 + place], fps=2)
             changes = {"media": f"{place}.mp4"}
