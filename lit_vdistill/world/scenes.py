@@ -88,7 +88,7 @@ LEVELS = (
     Level("medium", (2, 4), (3, 6), "anywhere", 2, (2, 4), options=3),
     Level("hard", (3, 5), (2, 4), "moving", 3, (2, 2), options=4),
 )
-"""Shapes and digits look the same on all levels, so that what is learnt of them on one serves all."""
+"""Shapes and digits look alike on all levels: what is learnt of them on one serves all."""
 
 
 @dataclass(frozen=True, slots=True)
