@@ -58,9 +58,10 @@ def build_world(root: str | Path, config: WorldConfig) -> None:
     unfinished = root.with_name(root.name + ".partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     for split in get_args(Split):
-        made = list(_each(partial(_write, unfinished, config), scenes(split, config)))
+        count = config.teacher.pool_size if split == "train" else 0
+        made = list(_each(partial(_write, unfinished, config, count), scenes(split, config)))
         write_records(unfinished / f"{split}.jsonl", [s for asked, _ in made for s in asked])
-        if split == "train":
+        if count:
             PoolStore(unfinished / "pool.jsonl").append(r for _, pool in made for r in pool)
     (unfinished / "world.json").write_text(json.dumps(described))
     if root.exists():
@@ -69,13 +70,12 @@ def build_world(root: str | Path, config: WorldConfig) -> None:
 
 
 def _write(
-    root: Path, config: WorldConfig, scene: Scene
+    root: Path, config: WorldConfig, pool_size: int, scene: Scene
 ) -> tuple[list[VideoSample], list[TeacherResponse]]:
     """Render a scene; the questions about it and the teacher's responses to them."""
     write_video(root / f"videos/{scene.id}.mp4", render(scene), FPS, scale=FILE_SCALE)
     asked, teacher = questions(scene, config), SimulatedTeacher(config)
-    count = config.teacher.pool_size
-    return asked, [r for sample in asked for r in teacher.respond(sample, scene, count)]
+    return asked, [r for sample in asked for r in teacher.respond(sample, scene, pool_size)]
 
 
 def _each(function: Callable[[Scene], Made], found: Iterable[Scene]) -> Iterator[Made]:

@@ -107,12 +107,12 @@ def _options(truth: str, words: Sequence[str], scene: Scene, rng: random.Random)
 
 
 def _is_there(scene: Scene, target: SceneObject, rng: random.Random) -> _Asked:
-    """Easy: a shape of a colour. Medium: of a colour, this one. Hard: of a colour, at a place."""
+    """Whether a colour is there, or the target has a shape, or stands at a place."""
     is_true = rng.random() < 0.5
-    if scene.level.name == "easy":
+    if scene.level.asks == "colour":
         absent = [c for c in COLOURS if c not in {item.colour for item in scene.shapes}]
         question = f"Is there a {target.colour if is_true else rng.choice(absent)} shape?"
-    elif scene.level.name == "medium":
+    elif scene.level.asks == "shape":
         other = rng.choice([shape for shape in SHAPES if shape != target.shape])
         question = f"Is there a {target.colour} {target.shape if is_true else other}?"
     else:
@@ -126,7 +126,7 @@ def _facts(task: Task, scene: Scene, subject: SceneObject, *, is_there: bool) ->
     things: tuple[SceneObject, ...] = (subject,)
     if task in (Task.NUMERICAL, Task.OPEN_ENDED):
         things = scene.shapes
-    elif not is_there and scene.level.name == "easy":
+    elif not is_there and scene.level.asks == "colour":
         things = ()
     kinds = ("digit", "place") if task is Task.OCR else _OF_SHAPES
     return Facts(

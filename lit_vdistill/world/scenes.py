@@ -81,12 +81,14 @@ class Level:
     """Shortest and longest time that a digit is on screen."""
     options: int
     """Options of a multiple-choice question."""
+    asks: Literal["colour", "shape", "place"]
+    """What a yes-or-no question is about: whether a colour is there, or what is true of it."""
 
 
 LEVELS = (
-    Level("easy", (1, 2), (4, 7), "centred", 1, (4, 8), options=2),
-    Level("medium", (2, 4), (3, 6), "anywhere", 2, (2, 4), options=3),
-    Level("hard", (3, 5), (2, 4), "moving", 3, (2, 2), options=4),
+    Level("easy", (1, 2), (4, 7), "centred", 1, (4, 8), options=2, asks="colour"),
+    Level("medium", (2, 4), (3, 6), "anywhere", 2, (2, 4), options=3, asks="shape"),
+    Level("hard", (3, 5), (2, 4), "moving", 3, (2, 2), options=4, asks="place"),
 )
 """Shapes and digits look alike on all levels: what is learnt of them on one serves all."""
 

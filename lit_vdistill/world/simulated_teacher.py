@@ -242,11 +242,11 @@ def _mistaken(
 def _turned(sample: VideoSample, look: Look, rng: random.Random) -> Look:
     """A look that turns a yes-or-no answer."""
     target, asked = look.target, sample.question.rstrip("?")
-    if look.scene.level.name == "medium":
+    if look.scene.level.asks == "shape":
         wanted = asked.split()[-1]
         shape = wanted if sample.answer == "no" else _other(SHAPES, target.shape, rng)
         return _believe(look, replace(target, name=f"{target.colour} {shape}"))
-    if look.scene.level.name == "hard":
+    if look.scene.level.asks == "place":
         wanted = next(place for place in PLACES if asked.endswith(f" {place}"))
         place = wanted if sample.answer == "no" else _other(PLACES, target.place, rng)
         return _believe(look, replace(target, place=place))
