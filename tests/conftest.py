@@ -95,7 +95,9 @@ def batch_of(families, make_prompt, make_sample):
         items = []
         for i, answers in enumerate(pools):
             told = prompts[i % len(prompts)]
-            sample = make_sample(task, "B", id=f"s{i}", media_type=told.get("kind", "video"))
+            kind = told.get("kind", "video")
+            media = None if kind == "text" else f"s{i}"
+            sample = make_sample(task, "B", id=f"s{i}", media_type=kind, media=media)
             prompt = make_prompt(families["qwen3-vl"][1], sample.id, **told)
             texts = [f"<think>t</think><answer>{answer}</answer>" for answer in answers]
             responses = [

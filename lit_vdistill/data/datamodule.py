@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from lit_vdistill import processes
 from lit_vdistill.data.dataset import Item, PromptBatch, PromptConfig, PromptDataset, collate
+from lit_vdistill.data.ledger import BadSampleLedger
 from lit_vdistill.data.mixture import Mixture, difficulties, mixture_order
-from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler
+from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler, medium_order
 from lit_vdistill.data.templates import load_template
 from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
@@ -60,34 +61,10 @@ class LoaderConfig:
     """Processes that load ahead; 0 loads in the training process."""
     seed: int = 0
     """Seed of the order of samples."""
+    by_medium: bool = False
+    """Whether questions about one medium come in one window: SFT runs its tokens once for all."""
     memory_gib: float = 0.0
     """Memory in which each loading process keeps encoded samples; 0 encodes them every epoch."""
-
-
-class BadSampleLedger:
-    """Counts unusable samples of a split and stops the run beyond the budget."""
-
-    def __init__(self, split: str, total: int, max_fraction: float) -> None:
-        """Start with nothing bad among `total` samples."""
-        self.split, self.total, self.max_fraction = split, total, max_fraction
-        self.bad: dict[str, BadSample] = {}
-
-    def add(self, found: Sequence[BadSample]) -> None:
-        """Count samples, each once, and say so.
-
-        Raises:
-            ValueError: With the whole list, when there are more than the budget allows.
-        """
-        for sample in found:
-            if (sample.id, sample.place) not in {(b.id, b.place) for b in self.bad.values()}:
-                logger.warning("%s sample left out: %s", self.split, sample)
-                self.bad[f"{sample.id} {sample.place}"] = sample
-        if len(self.bad) > self.max_fraction * self.total:
-            listed = "\n  ".join(map(str, self.bad.values()))
-            raise ValueError(
-                f"{len(self.bad)} of {self.total} {self.split} samples cannot be used, more than "
-                f"data.sources.max_bad_fraction {self.max_fraction} allows:\n  {listed}"
-            )
 
 
 class VideoDistillDataModule(LightningDataModule):
@@ -169,7 +146,7 @@ class VideoDistillDataModule(LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
             window_size=self.loader.batch_size,
-            order=None if self.mixture is None else self._mixed_order(self.mixture, stage),
+            order=self._order(stage),
         )
 
         def stream(start: int) -> Iterator[Item | BadSample]:
@@ -187,6 +164,24 @@ class VideoDistillDataModule(LightningDataModule):
             state=self._resume,
         )
         return self._windows
+
+    def _order(self, stage: Any) -> Callable[[int], list[int]] | None:
+        """Indices by epoch; None shuffles."""
+        assert self.trainer is not None
+        if self.loader.by_medium and self.mixture is not None:
+            raise ValueError(
+                "data.loader.by_medium: expected false beside callbacks.Curriculum, which draws "
+                "every question by its own weight; leave one of them out"
+            )
+        if self.loader.by_medium:
+            return partial(
+                medium_order,
+                [sample.media for sample in self.train_set.samples],
+                seed=self.loader.seed,
+                world_size=self.trainer.world_size,
+                window_size=self.loader.batch_size,
+            )
+        return None if self.mixture is None else self._mixed_order(self.mixture, stage)
 
     def _mixed_order(self, mixture: Mixture, stage: Any) -> Callable[[int], list[int]]:
         assert self.trainer is not None

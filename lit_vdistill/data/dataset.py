@@ -116,6 +116,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         self._items: dict[int, Item] = {}
         self._indices: dict[str, int] = {}
         self._pixels: dict[str, Tensor] = {}
+        self._last_medium: tuple[str, Medium] | None = None
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -189,7 +190,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         medium = None
         if sample.media is not None:
             try:
-                medium = self.reader.read(sample.media, sample.media_type)
+                medium = self._read(sample.media, sample.media_type)
             except MediaError as error:
                 return BadSample(sample.id, sample.media, str(error))
         sample = in_text_units(sample, medium, self.box_units)
@@ -197,6 +198,12 @@ class PromptDataset(Dataset[Item | BadSample]):
         prompt = encode_prompt(self.processor, messages, medium, sample.id)
         pool = score_responses(sample, self.pools.get(sample.id, ()))
         return Item(sample, prompt, pool)
+
+    def _read(self, media: str, kind: str) -> Medium:
+        """Frames of a medium; those of the last one are at hand for the next question about it."""
+        if self._last_medium is None or self._last_medium[0] != media:
+            self._last_medium = (media, self.reader.read(media, kind))
+        return self._last_medium[1]
 
     def _keep(self, index: int, item: Item) -> None:
         """Remember an item while there is room, sharing the pixels of its medium."""
@@ -216,15 +223,12 @@ class PromptDataset(Dataset[Item | BadSample]):
 
 
 def _to_send(item: Item) -> Item:
-    """In a loading process with pixels of its own.
+    """In a loading process with tensors of its own.
 
     Sending moves a tensor to shared memory. What is kept would lie there for good, with a file open
-    for each medium until the process may open no more.
+    for each tensor until the process may open no more.
     """
-    pixels = item.prompt.pixels
-    if get_worker_info() is None or pixels is None:
-        return item
-    return replace(item, prompt=replace(item.prompt, pixels=pixels.clone()))
+    return item if get_worker_info() is None else replace(item, prompt=item.prompt.clone())
 
 
 def give_back_freed_memory() -> None:

@@ -1,6 +1,7 @@
 """Samplers that are functions of seed and position, sharded alike for any number of processes."""
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -61,6 +62,38 @@ class StreamSampler(Sampler[int]):
     def _shuffled(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return torch.randperm(self.size, generator=generator).tolist()
+
+
+def medium_order(
+    media: Sequence[str | None], epoch: int, *, seed: int, world_size: int, window_size: int
+) -> list[int]:
+    """Indices of one epoch, for `StreamSampler`: questions about one medium in one window.
+
+    Media are shuffled, and so are the questions about each. Where a window ends within a medium's
+    questions, the rest go to the next. Processes together have at a position what one would have.
+
+    Args:
+        media: The medium of each sample; None for a text, which comes by itself.
+        epoch: From 0.
+        seed: Seed of the shuffles.
+        world_size: Number of processes.
+        window_size: Samples a process and window.
+    """
+    members: dict[str | int, list[int]] = {}
+    for index, medium in enumerate(media):
+        members.setdefault(index if medium is None else medium, []).append(index)
+    rng = random.Random(f"{seed}/{epoch}")
+    groups = rng.sample(list(members.values()), k=len(members))
+    line = [index for group in groups for index in rng.sample(group, k=len(group))]
+    # A process takes every world_size-th place; dealt so, it finds neighbours of the line there.
+    together = world_size * window_size
+    starts = range(0, len(line) // together * together, together)
+    return [
+        line[start + rank * window_size + place]
+        for start in starts
+        for place in range(window_size)
+        for rank in range(world_size)
+    ]
 
 
 class ShardedEvalSampler(Sampler[int]):

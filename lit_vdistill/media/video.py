@@ -193,9 +193,11 @@ class _Decoder:
         assert self._process is not None
         assert self._process.stdout is not None
         stream, data = self._process.stdout, bytearray()
+        # Not `select`, which knows the first 1 024 open files only.
+        waiting = select.poll()
+        waiting.register(stream, select.POLLIN)
         while len(data) < count:
-            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            if not waiting.poll(1000 * max(0.0, deadline - time.monotonic())):
                 raise TimeoutError
             part = os.read(stream.fileno(), min(count - len(data), 1 << 20))
             if not part:

@@ -123,7 +123,8 @@ def rope_positions(backbone: Backbone, prompt: EncodedPrompt) -> tuple[Int[Tenso
     known = None if prompt.features is None else prompt.features.positions
     # A prompt that was cut behind its media keeps the positions of what is left.
     positions = _positions(backbone, prompt) if known is None else known[:, :length]
-    return positions, int(positions.max()) + 1
+    # The last token's, not the largest: times of a Qwen2.5-VL video reach beyond a short question.
+    return positions, int(positions[:, -1].max()) + 1
 
 
 def _positions(backbone: Backbone, prompt: EncodedPrompt) -> Int[Tensor, "3 seq"]:

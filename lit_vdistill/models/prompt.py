@@ -62,6 +62,11 @@ class EncodedPrompt:
         }
         return EncodedPrompt(**moved)
 
+    def clone(self) -> "EncodedPrompt":
+        """The same prompt with tensors of its own."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return replace(self, **{n: v.clone() for n, v in values.items() if isinstance(v, Tensor)})
+
     def without_pixels(self) -> "EncodedPrompt":
         """The same prompt for networks whose tower has looked already.
 

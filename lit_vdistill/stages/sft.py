@@ -14,6 +14,7 @@ from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import TokenScores, completion_logprobs
 from lit_vdistill.models.prompt import EncodedPrompt, split_prompt
+from lit_vdistill.models.shared_media import share_media
 from lit_vdistill.models.tokens import plain_ids, response_ids
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.policy import masked_total
@@ -37,7 +38,8 @@ class SFTModule(VLMStage):
        one for open-ended tasks (`best_response`).
     2. Tokenise it as rollouts end: with the end-of-sequence token (`targets_of`).
     3. Minimise its negative log-likelihood, over the response only (`piece_loss`): all tokens of
-       the step weigh alike, whatever piece or process they are in.
+       the step weigh alike, whatever piece or process they are in. Questions of a piece about one
+       medium share its tokens (`share_media`); `data.loader.by_medium` brings them together.
     """
 
     def __init__(
@@ -76,6 +78,10 @@ class SFTModule(VLMStage):
         weight = 1.0 if self.pieces[turn.piece] else 0.0
         prompts = [self.prompt_of(turn.window.items[i]).to(self.device) for i in indices]
         rows = [replace(r, prompt=n) for n, i in enumerate(indices) for r in self.targets[i]]
+        media = [turn.window.items[i].sample.media for i in indices]
+        prompts, rows = share_media(prompts, rows, media)
+        if len(prompts) < len(rows):
+            self.verify_once(prompts, rows)
         scores = completion_logprobs(self.policy, prompts, rows)
         if weight:
             self.describe(scores)

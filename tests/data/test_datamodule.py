@@ -11,6 +11,8 @@ import torch
 from lit_vdistill.data import dataset
 from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistillDataModule
 from lit_vdistill.data.dataset import Item, PromptConfig, collate
+from lit_vdistill.data.mixture import Mixture
+from lit_vdistill.media.video import MediaReader
 from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.types import Task
 
@@ -91,12 +93,15 @@ def test_a_loading_process_sends_copies_of_what_it_keeps(make_data, monkeypatch,
     monkeypatch.setattr(dataset, "get_worker_info", lambda: object() if is_worker else None)
     data = make_data(memory_gib=1.0)
     data.setup("fit")
-    sent = [data.train_set[index].prompt.pixels for index in (0, 0, 1)]
-    places = {pixels.data_ptr() for pixels in sent}
-    assert len(places) == (3 if is_worker else 2)
-    kept = data.train_set._items[0].prompt.pixels
-    assert (kept.data_ptr() in places) == (not is_worker)
-    assert all(torch.equal(pixels, kept) for pixels in sent)
+    sent = [data.train_set[index].prompt for index in (0, 0, 1)]
+    kept = data.train_set._items[0].prompt
+    assert all(torch.equal(prompt.pixels, kept.pixels) for prompt in sent)
+    assert len({prompt.pixels.data_ptr() for prompt in sent}) == (3 if is_worker else 2)
+    tensors = [name for name in kept.__slots__ if torch.is_tensor(getattr(kept, name))]
+    assert set(tensors) > {"input_ids", "pixels"}
+    for name in tensors:
+        is_kept = getattr(sent[0], name) is getattr(kept, name)
+        assert is_kept == (not is_worker), name
 
 
 def test_unreadable_samples_are_counted_and_left_out_within_the_budget(make_data, caplog):
@@ -259,6 +264,23 @@ def test_windows_are_the_same_on_any_number_of_processes(turns_on):
             [sorted(n for t in place for n in names(t)) for place in zip(*ranks, strict=True)]
         )
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_questions_about_a_medium_come_together_and_it_is_read_once(turns_on, monkeypatch):
+    read = []
+    reading = MediaReader.read
+    monkeypatch.setattr(
+        MediaReader,
+        "read",
+        lambda self, media, kind: read.append(media) or reading(self, media, kind),
+    )
+    turns, data = turns_on(4, batch_size=18, by_medium=True)
+    for turn in turns[::2]:
+        assert len({item.sample.media for item in turn.window.items}) == 2
+    assert len(read) == 4
+    data.mixture = Mixture({}, {}, num_steps=1)
+    with pytest.raises(ValueError, match=r"by_medium: expected false beside callbacks\.Curriculum"):
+        data.train_dataloader()
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5, 8])

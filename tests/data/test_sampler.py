@@ -2,7 +2,7 @@ from itertools import islice
 
 import pytest
 
-from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler
+from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler, medium_order
 
 
 def sampler(rank=0, world_size=1, window_size=3, size=20):
@@ -55,3 +55,37 @@ def test_eval_shards_cover_everything_once_and_pad_to_equal_length():
     shards = [list(ShardedEvalSampler(7, rank=rank, world_size=3)) for rank in range(3)]
     assert shards == [[0, 3, 6], [1, 4, ~0], [2, 5, ~0]]
     assert sorted(i for shard in shards for i in shard if i >= 0) == list(range(7))
+
+
+MEDIA = [*(f"v{index // 4}" for index in range(28)), None, None]
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_questions_about_a_medium_come_in_one_window_on_any_number_of_processes(epoch):
+    """Eight samples a step: two media, whether one process has both or two have one each."""
+    steps = []
+    for count in (1, 2):
+        own = 8 // count
+        order = medium_order(MEDIA[:28], epoch, seed=1, world_size=count, window_size=own)
+        assert sorted(order) == sorted(set(order))
+        shards = [order[rank::count] for rank in range(count)]
+        for shard in shards:
+            for start in range(0, len(shard), own):
+                assert len({MEDIA[index] for index in shard[start : start + own]}) == own // 4
+        steps.append([sorted(order[start : start + 8]) for start in range(0, len(order), 8)])
+    assert steps[0] == steps[1]
+    assert len(steps[0]) == 3
+
+
+def test_media_and_their_questions_are_shuffled_anew_each_epoch():
+    orders = [
+        medium_order(MEDIA, epoch, seed=seed, world_size=1, window_size=5)
+        for epoch, seed in ((0, 1), (0, 1), (1, 1), (0, 2))
+    ]
+    assert orders[0] == orders[1]
+    assert len({tuple(order) for order in orders}) == 3
+    assert all(sorted(order) == list(range(30)) for order in orders)
+    # Windows of five cut through fours: what is left of a medium comes next.
+    media = [MEDIA[index] for index in orders[0]]
+    changes = sum(a != b for a, b in zip(media, media[1:], strict=False))
+    assert changes <= 8

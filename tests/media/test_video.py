@@ -120,6 +120,21 @@ def test_a_decoder_that_hangs_is_killed_and_the_next_file_is_read(root, tmp_path
     assert reader.read("good.mp4", "video").frames.shape[0] == 4
 
 
+def test_a_process_with_thousands_of_open_files_can_read(reader):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    held = []
+    try:
+        while not held or held[-1] < 1100:
+            held.append(os.dup(0))
+        assert reader.read("good.mp4", "video").frames.shape[0] == 4
+    finally:
+        for number in held:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_decoder_that_crashes_is_named(root, tmp_path, monkeypatch):
     aborter = tmp_path / "aborter.py"
     aborter.write_text("import os\nos.abort()\n")

@@ -37,6 +37,7 @@ def small_run(tmp_path_factory):
                 f"--data.sources.cache_dir={shared / 'frames'}",
                 "--data.loader.batch_size=3",
                 "--data.loader.val_batch_size=5",
+                "--data.loader.num_workers=0",
                 "--data.world.train_videos=2",
                 "--data.world.val_videos=1",
                 "--data.world.test_videos=1",
