@@ -13,17 +13,24 @@ from typing import Literal
 
 from lit_vdistill.responses.claims import Clause, clauses, matched
 from lit_vdistill.responses.geometry import box_iou
-from lit_vdistill.responses.grammar import BOX, OPTION_MARKER, SPAN, parse_response
+from lit_vdistill.responses.grammar import (
+    OPTION_MARKER,
+    SPAN,
+    boxes,
+    parse_response,
+    read_box,
+    read_time,
+    times,
+)
+from lit_vdistill.responses.tags import blocks, tags
 from lit_vdistill.types import Box, Task, VideoSample
 
 Verdict = Literal["right", "wrong", "unclear"]
 
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
-_AT = re.compile(r"at<t>([\d.]+)</t>")
-_TIME = re.compile(r"<t>([^<]+)</t>")
-_BLOCK = re.compile(r"<(think|answer)>((?:(?!<\1>).)*?)</\1>", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z])")
 _YES_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
+_BLOCKS = ("think", "answer")
 _LETTER_TASKS = (Task.MCQ, Task.TEMPORAL_MCQ)
 
 
@@ -61,12 +68,12 @@ def marks(text: str, sample: VideoSample, tolerance: Tolerance = Tolerance()) ->
         sample: Its question, with facts and evidence; boxes in the units of the text.
         tolerance: How near is right.
     """
-    blocks = {block.group(1): block.span(2) for block in _BLOCK.finditer(text)}
+    places = {block.name: block.inner for name in _BLOCKS for block in blocks(tags(text), name)}
     found = [
         # Reasoning and answer may both name a thing, so each is matched by itself.
         *(
             mark
-            for name, place in blocks.items()
+            for name, place in places.items()
             if (sample.task, name) != (Task.OCR, "answer")  # it is read word by word
             for mark in _words(text, place, sample)
         ),
@@ -74,8 +81,8 @@ def marks(text: str, sample: VideoSample, tolerance: Tolerance = Tolerance()) ->
         *_coordinates(text, sample, tolerance),
     ]
     taken = {place for mark in found for place in range(mark.start, mark.end)}
-    if "answer" in blocks:
-        answer = _answer(text, blocks["answer"], sample, tolerance)
+    if "answer" in places:
+        answer = _answer(text, places["answer"], sample, tolerance)
         found += [mark for mark in answer if mark.start not in taken]
     if parse_response(text).problem is not None:
         found = [replace(mark, verdict="unclear") for mark in found]
@@ -141,19 +148,20 @@ def _times(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterator[Mar
     for pair in SPAN.finditer(text):
         truths[pair.start(1)] = [start for start, _ in spans]
         truths[pair.start(2)] = [end for _, end in spans]
-    truths |= {at.start(1): moments for at in _AT.finditer(text)}
-    for time in _TIME.finditer(text):
-        nearest = _nearest(time.group(1), truths.get(time.start(1), []))
+    for time in times(text):
+        if text.endswith("at", 0, time.start):
+            truths[time.inner[0]] = moments
+        nearest = _nearest(time.within(text), truths.get(time.inner[0], []))
         verdict = _verdict(nearest, tolerance.time_right_s, tolerance.time_wrong_s)
-        yield Mark(time.start(1), time.end(1), "time", verdict)
+        yield Mark(*time.inner, "time", verdict)
 
 
 def _coordinates(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterator[Mark]:
     """Corners of boxes, against the true box that is met best."""
     truths = [found.box for found in sample.evidence.boxes]
-    for box in BOX.finditer(text):
-        numbers = list(_NUMBER.finditer(text, box.start(1), box.end(1)))
-        truth = _best(tuple(float(n.group()) for n in numbers), truths)
+    for box in boxes(text):
+        numbers = list(_NUMBER.finditer(text, *box.inner))
+        truth = _best(read_box(box.within(text)), truths)
         for axis, number in enumerate(numbers):
             gap = None
             if truth is not None:
@@ -163,10 +171,9 @@ def _coordinates(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterat
             yield Mark(number.start(), number.end(), "coordinate", verdict)
 
 
-def _best(values: tuple[float, ...], truths: Sequence[Box]) -> Box | None:
-    if len(values) != 4 or not truths:
+def _best(said: Box | None, truths: Sequence[Box]) -> Box | None:
+    if said is None or not truths:
         return None
-    said: Box = values  # type: ignore[assignment]
     return max(truths, key=lambda truth: box_iou(said, truth))
 
 
@@ -219,9 +226,10 @@ def _by_word(text: str, place: tuple[int, int], truth: str) -> Iterator[Mark]:
 
 def _nearest(said: str, truths: Sequence[float]) -> float | None:
     """How far a time is from the nearest true one; None where there is none, or it is no number."""
-    if not truths or not _NUMBER.fullmatch(said):
+    seconds = read_time(said)
+    if not truths or seconds is None:
         return None
-    return min(abs(float(said) - truth) for truth in truths)
+    return min(abs(seconds - truth) for truth in truths)
 
 
 def _verdict(gap: float | None, right: float, wrong: float) -> Verdict:

@@ -6,28 +6,26 @@ A response is `<think>…</think>` followed by `<answer>…</answer>`. Inside, t
 raises on model text: what cannot be read is None and scores 0.
 """
 
-import json
-import math
 import re
 from dataclasses import dataclass
 
+from lit_vdistill.responses.tags import Element, Tag, blocks, leaves, tags
 from lit_vdistill.types import Box, Rollout, Span
 
 _END_MARKERS = re.compile(r"<\|im_end\|>|<\|endoftext\|>|</s>")
-_THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_ENVELOPE = re.compile(r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*", re.DOTALL)
-_NUMBER = r"\d+(?:\.\d*)?"
+# Western digits, and no more of them than a video or a frame has use for: sums, squares and
+# products of what is read stay finite.
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{0,20})?"
 SPAN = re.compile(rf"<t>({_NUMBER})</t>s?\s+to\s+<t>({_NUMBER})</t>")
 """A segment of the video; the `s` behind a time may be missing, a sign may not stand."""
-_TIME = re.compile(r"<t>(.*?)</t>s", re.DOTALL)
-BOX = re.compile(r"<box>(.*?)</box>", re.DOTALL)
-"""A box with whatever stands in it."""
-_MENTION = re.compile(r"<obj>(.*?)</obj>((?:<box>\[.*?\]</box>)+)at<t>(.*?)</t>s", re.DOTALL)
+_TIME = re.compile(_NUMBER)
+_PLAIN_NUMBER = re.compile(rf"[+-]?(?:{_NUMBER}|\.[0-9]{{1,20}})")
+_CORNER = rf"\s*(-?{_NUMBER})\s*"
+_CORNERS = re.compile(rf"\s*\[{_CORNER},{_CORNER},{_CORNER},{_CORNER}\]\s*")
 OPTION_MARKER = "Correct Option:"
 """What stands before the letter of a temporal multiple-choice answer."""
 _OPTION = re.compile(r"([A-Z])\.?|\(([A-Z])\)|\[([A-Z])\]")
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_ENVELOPE = ("think", "answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +59,29 @@ def parse_response(text: str) -> ParsedResponse:
     laxer check.
     """
     text = _END_MARKERS.split(text, maxsplit=1)[0]
-    think = _THINK.search(text)
-    answers = _ANSWER.findall(text)
+    among = tags(text)
+    thinks, answers = blocks(among, "think"), blocks(among, "answer")
     return ParsedResponse(
-        think=think.group(1) if think else "",
-        answer=answers[-1].strip() if answers else "",
-        problem=_envelope_problem(text, bool(think), bool(answers)),
+        think=thinks[0].within(text) if thinks else "",
+        answer=answers[-1].within(text).strip() if answers else "",
+        problem=_envelope_problem(text, among, thinks, answers),
     )
 
 
-def _envelope_problem(text: str, has_think: bool, has_answer: bool) -> str | None:
-    if any(text.count(tag) > 1 for tag in _TAGS):
+def _envelope_problem(
+    text: str, among: list[Tag], thinks: list[Element], answers: list[Element]
+) -> str | None:
+    outer = [(tag.name, tag.is_closing) for tag in among if tag.name in _ENVELOPE]
+    if len(set(outer)) < len(outer):
         return "repeated_tags"
-    if not has_think:
+    if not thinks:
         return "no_think"
-    if not has_answer:
+    if not answers:
         return "no_answer"
-    if not _ENVELOPE.fullmatch(text):
-        return "text_outside"
-    return None
+    (think,), (answer,) = thinks, answers
+    between = text[think.end : answer.start]
+    is_alone = not (text[: think.start] + between + text[answer.end :]).strip()
+    return None if think.end <= answer.start and is_alone else "text_outside"
 
 
 def option_letter(text: str) -> str | None:
@@ -103,20 +105,24 @@ def time_span(text: str) -> Span | None:
     return (float(match.group(1)), float(match.group(2))) if match else None
 
 
+def boxes(text: str) -> list[Element]:
+    """Every `<box>…</box>` with whatever stands in it."""
+    return [found for found in leaves(tags(text)) if found.name == "box"]
+
+
 def first_box(text: str) -> Box | None:
-    """The first `<box>[x1,y1,x2,y2]</box>`; None unless it holds four finite numbers."""
-    match = BOX.search(text)
-    return _read_box(match.group(1)) if match else None
+    """The first `<box>[x1,y1,x2,y2]</box>`; None unless it holds four numbers."""
+    return next((read_box(found.within(text)) for found in boxes(text)), None)
 
 
 def all_boxes(text: str) -> tuple[Box, ...]:
     """Every `<box>[x1,y1,x2,y2]</box>`; one that cannot be read is passed over."""
-    return tuple(box for raw in BOX.findall(text) if (box := _read_box(raw)))
+    return tuple(box for found in boxes(text) if (box := read_box(found.within(text))))
 
 
 def number(text: str) -> float | None:
     """The value of a text that is one plain decimal number; else None."""
-    match = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", text.strip())
+    match = _PLAIN_NUMBER.fullmatch(text.strip())
     return float(match.group()) if match else None
 
 
@@ -126,35 +132,53 @@ def yes_or_no(text: str) -> str | None:
     return word if word in ("yes", "no") else None
 
 
+def times(text: str) -> list[Element]:
+    """Every `<t>…</t>` with whatever stands in it."""
+    return [found for found in leaves(tags(text)) if found.name == "t"]
+
+
 def mentioned_times(think: str) -> tuple[float, ...]:
     """Every `<t>x</t>s` of a reasoning, in seconds; empty when one of them is not a number."""
-    values = [_read_time(raw) for raw in _TIME.findall(think)]
+    found = [time for time in times(think) if think.startswith("s", time.end)]
+    values = [read_time(time.within(think)) for time in found]
     return () if None in values else tuple(value for value in values if value is not None)
 
 
 def grounded_mentions(think: str) -> tuple[GroundedMention, ...]:
     """Every well-formed `<obj>…</obj><box>…</box>at<t>…</t>s`; a malformed one is passed over."""
-    mentions = []
-    for name, raw_boxes, raw_time in _MENTION.findall(think):
-        boxes = [_read_box(raw) for raw in BOX.findall(raw_boxes)]
-        time_s = _read_time(raw_time)
-        if time_s is not None and None not in boxes:
-            mentions.append(GroundedMention(name, tuple(box for box in boxes if box), time_s))
+    mentions: list[GroundedMention] = []
+    parts: list[Element] = []
+    for element in leaves(tags(think)):
+        if element.name == "obj":
+            parts = [element]
+        elif parts and element.name == "box" and element.start == parts[-1].end:
+            parts.append(element)
+        else:
+            if parts and element.name == "t" and think[parts[-1].end : element.start] == "at":
+                mentions += _mention(think, parts, element)
+            parts = []
     return tuple(mentions)
 
 
-def _read_box(raw: str) -> Box | None:
-    try:
-        values = json.loads(raw)
-    except ValueError:
+def _mention(think: str, parts: list[Element], time: Element) -> list[GroundedMention]:
+    """The mention that these elements make; none where one of them cannot be read."""
+    name, *rest = (part.within(think) for part in parts)
+    time_s = read_time(time.within(think))
+    found = [box for raw in rest if (box := read_box(raw))]
+    if time_s is None or not found or len(found) < len(rest) or think[time.end : time.end + 1] != "s":
+        return []
+    return [GroundedMention(name, tuple(found), time_s)]
+
+
+def read_box(raw: str) -> Box | None:
+    """The corners `[x1,y1,x2,y2]`; None for anything else."""
+    match = _CORNERS.fullmatch(raw)
+    if match is None:
         return None
-    if not isinstance(values, list) or len(values) != 4:
-        return None
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
-        return None
-    x1, y1, x2, y2 = map(float, values)
+    x1, y1, x2, y2 = map(float, match.groups())
     return (x1, y1, x2, y2)
 
 
-def _read_time(raw: str) -> float | None:
-    return float(raw) if re.fullmatch(_NUMBER, raw) else None
+def read_time(raw: str) -> float | None:
+    """Seconds, without a sign or space around them; None for anything else."""
+    return float(raw) if _TIME.fullmatch(raw) else None

@@ -1,6 +1,9 @@
+import sys
+
 import pytest
 
 from lit_vdistill.responses.grammar import (
+    all_boxes,
     correct_option,
     first_box,
     grounded_mentions,
@@ -142,3 +145,70 @@ def test_malformed_mentions_are_passed_over(malformed):
     assert mention.name == "red cup"
     assert mention.boxes == ((1, 2, 3, 4), (5, 6, 7, 8))
     assert mention.time_s == 1.5
+
+
+def test_a_mention_begins_at_the_last_object_before_its_boxes():
+    text = "<obj>a dog</obj> and <obj>a cat</obj><box>[1,2,3,4]</box>at<t>1</t>s"
+    assert [mention.name for mention in grounded_mentions(text)] == ["a cat"]
+    assert grounded_mentions("<obj>a</obj>at<t>1</t>s<box>[1,2,3,4]</box>at<t>1</t>s") == ()
+
+
+@pytest.mark.parametrize("digits", ["9" * 309, "9" * 155, "1" * 5000, "\u0663", "\uff13", "1e9"])
+def test_numbers_that_no_video_has_are_none(digits):
+    assert number(digits) is None
+    assert mentioned_times(f"<t>{digits}</t>s") == ()
+    assert time_span(f"<t>{digits}</t>s to <t>1</t>s") is None
+    assert first_box(f"<box>[{digits},1,2,3]</box>") is None
+
+
+def test_brackets_within_brackets_are_no_box():
+    assert first_box("<box>" + "[" * 5000 + "1" + "]" * 5000 + "</box>") is None
+
+
+def everything(text):
+    parse_response(text)
+    time_span(text)
+    mentioned_times(text)
+    grounded_mentions(text)
+    all_boxes(text)
+    number(text)
+    option_letter(text)
+
+
+def steps(text):
+    """Lines of Python that run while a text is read."""
+    count = 0
+
+    def trace(frame, event, arg):
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        everything(text)
+    finally:
+        sys.settrace(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("head", "repeated"),
+    [
+        ("", "<think>"),
+        ("", "<answer></answer>"),
+        ("", "<box>"),
+        ("", "<t>1"),
+        ("", "<obj>c</obj>"),
+        ("<obj>c</obj>", "<box>[1,2,3,4]</box>"),
+        ("<obj>c</obj>", "<box>[1,2,3,4]</box>at<t>1</t>"),
+        ("", "<obj>c</obj><box>[1,2,3,4]</box>at<t>1</t>s"),
+        ("<t>1</t>", " "),
+        ("<box>", "["),
+        ("", "1"),
+        ("", "<t>1</t>s to "),
+    ],
+)
+def test_the_cost_of_a_text_is_linear(head, repeated):
+    costs = [steps(head + repeated * count) for count in (100, 200, 400)]
+    assert costs[2] - costs[1] <= 2.1 * (costs[1] - costs[0]) + 10
