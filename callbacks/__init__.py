@@ -10,6 +10,7 @@ from callbacks.random_state import RandomState
 from callbacks.rollout_table import RolloutTable
 from callbacks.run_progress import RunProgress
 from callbacks.run_summary import RunSummary
+from callbacks.stop_on_signal import StopOnSignal
 from callbacks.token_credit_view import TokenCreditView
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "RolloutTable",
     "RunProgress",
     "RunSummary",
+    "StopOnSignal",
     "TokenCreditView",
 ]

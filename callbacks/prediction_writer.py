@@ -1,12 +1,13 @@
 """Answers of `predict`, on disk."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
+
+from lit_vdistill import jsonl
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -27,8 +28,7 @@ class PredictionWriter(BasePredictionWriter):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin an empty file."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._path(trainer).write_text("")
+        jsonl.write(self._path(trainer), [])
 
     def write_on_batch_end(
         self,
@@ -41,10 +41,8 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Append the answers of one batch; padding is left out."""
-        with self._path(trainer).open("a", encoding="utf-8") as file:
-            for item, answer in zip(batch.items, prediction, strict=True):
-                if not item.is_padding:
-                    file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        pairs = zip(batch.items, prediction, strict=True)
+        jsonl.append(self._path(trainer), (answer for item, answer in pairs if not item.is_padding))
 
     def _path(self, trainer: Trainer) -> Path:
         rank = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""

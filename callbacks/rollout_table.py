@@ -1,6 +1,5 @@
 """Rollouts for people to read."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
+from lit_vdistill import jsonl
 from lit_vdistill.stages import OnPolicyModule
 from lit_vdistill.stages.step import StepRecord
 
@@ -15,8 +15,8 @@ from lit_vdistill.stages.step import StepRecord
 class RolloutTable(Callback):
     """Writes the rollouts of every n-th step to JSONL, and to a W&B table where W&B logs.
 
-    A row has step, sample, task, question, response, matched teacher response, each reward, total
-    and advantage. Only looks: leaving it out changes no weight.
+    A row has step, sample, task, question, response, matched teacher response, each reward
+    (`reward/<name>`), their total and the advantage. Only looks: leaving it out changes no weight.
     """
 
     def __init__(self, path: str, every_n_steps: int = 10) -> None:
@@ -34,9 +34,8 @@ class RolloutTable(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop rows that this run is going to write itself, or that belong to another."""
         if trainer.is_global_zero and self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if _step_of(line) < trainer.global_step]
-            self.path.write_text("".join(kept), encoding="utf-8")
+            rows = [row for _, row in jsonl.read(self.path)]
+            jsonl.write(self.path, [row for row in rows if _step_of(row) < trainer.global_step])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -50,40 +49,45 @@ class RolloutTable(Callback):
         if not trainer.is_global_zero:
             return
         rows = rollout_rows(record)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        jsonl.append(self.path, rows)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 table = [list(row.values()) for row in rows]
                 logger.log_table("rollouts", columns=list(rows[0]), data=table, step=record.step)
 
 
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except json.JSONDecodeError:
-        return math.inf  # cut off by a crash, so of a step that no checkpoint has
+def _step_of(row: Any) -> float:
+    return row.get("step", math.inf) if isinstance(row, dict) else math.inf
 
 
 def rollout_rows(record: StepRecord) -> list[dict[str, Any]]:
-    """One flat row a rollout."""
+    """One flat row a rollout; rewards by the names that they have in the logs.
+
+    Raises:
+        ValueError: When two columns have one name.
+    """
     rows = []
     for i, group in enumerate(record.experience.groups):
         for n, rollout in enumerate(group.rollouts):
-            rows.append(
-                {
-                    "step": record.step,
-                    "sample": group.sample.id,
-                    "task": str(group.sample.task),
-                    "question": group.sample.question,
-                    "answer": group.sample.answer,
-                    "response": rollout.text,
-                    "truncated": rollout.is_truncated,
-                    **{name: column[i][n] for name, column in record.columns.items()},
-                    **record.experience.breakdowns[i][n],
-                    "reward": round(record.rewards[i, n].item(), 6),
-                    "advantage": round(record.advantages[i, n].item(), 6),
-                }
-            )
+            parts = record.experience.breakdowns[i][n]
+            row = [
+                ("step", record.step),
+                ("sample", group.sample.id),
+                ("task", str(group.sample.task)),
+                ("question", group.sample.question),
+                ("answer", group.sample.answer),
+                ("response", rollout.text),
+                ("truncated", rollout.is_truncated),
+                *((name, column[i][n]) for name, column in record.columns.items()),
+                *((f"reward/{name}", paid) for name, paid in parts.items()),
+                ("reward/total", round(record.rewards[i, n].item(), 6)),
+                ("advantage", round(record.advantages[i, n].item(), 6)),
+            ]
+            names = [name for name, _ in row]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(
+                    f"RolloutTable: column '{twice[0]}' stands there twice; give the reward of "
+                    "that name another one (`name` in model.rewards)"
+                )
+            rows.append(dict(row))
     return rows

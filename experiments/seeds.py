@@ -25,6 +25,7 @@ import yaml
 
 from experiments.bootstrap import error_over_videos
 from experiments.students import Student
+from lit_vdistill import jsonl
 
 COLUMNS = {"greedy": "greedy score", "mean": "mean@8", "reward": "reward"}
 ROLLOUTS = 8
@@ -55,7 +56,8 @@ def fit(config: str, home: Path, seed: int, overrides: Sequence[str]) -> None:
     """
     if not (home / "summary.json").is_file():
         command = [sys.executable, "-m", "lit_vdistill", "fit", "--config", config]
-        command += ["--seed_everything", str(seed), "--run_dir", str(home), *overrides]
+        command += ["--seed_everything", str(seed), "--run_dir", str(home), "--overwrite"]
+        command += overrides
         subprocess.run(command, check=True)
 
 
@@ -69,15 +71,13 @@ def answers_of(student: str, world: str, record: Path) -> list[Answered]:
     """A student's graded answers to the test split, kept in a file of JSON lines."""
     if not record.is_file():
         asked = Student.load(student, world, "test")
-        lines = []
+        found = []
         for graded in asked.graded(ROLLOUTS, seed=0):
             sample, worth = graded.sample, (graded.greedy, graded.mean, graded.reward)
             level = str(sample.meta["level"])
-            found = Answered(sample.id, str(sample.task), level, graded.video, *worth)
-            lines.append(json.dumps(asdict(found)) + "\n")
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text("".join(lines))
-    return [Answered(**json.loads(line)) for line in record.read_text().splitlines()]
+            found.append(Answered(sample.id, str(sample.task), level, graded.video, *worth))
+        jsonl.write(record, map(asdict, found))
+    return [Answered(**row) for _, row in jsonl.read(record)]
 
 
 def average(students: Sequence[Sequence[Answered]]) -> list[Answered]:

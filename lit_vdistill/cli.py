@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonargparse
 import yaml
@@ -17,10 +17,14 @@ from jsonargparse import ActionConfigFile  # pyright: ignore[reportPrivateImport
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 # Importing them lets YAML name callbacks without their package.
 import callbacks
+from lit_vdistill.checkpoint_file import WholeFileIO
 from lit_vdistill.data.datamodule import VideoDistillDataModule
+from lit_vdistill.run_folder import RunFolderError, claim, claims
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.stages.zero_resume import check_zero_checkpoint
 
@@ -38,22 +42,27 @@ def run(args: Sequence[str]) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # Of no use to a user: one process may load the data, and a frozen reference is in eval mode.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours is
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     # LightningCLI reads sys.argv by itself and warns when it is given arguments beside it.
     sys.argv = [sys.argv[0], *with_bases(args)]
-    VDistillCLI(
-        VLMStage,
-        VideoDistillDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=SaveResolvedConfig,
-        save_config_kwargs={"overwrite": True},
-        seed_everything_default=0,
-        trainer_defaults={"callbacks": [callbacks.RandomState()], "use_distributed_sampler": False},
-        # `${…}` resolves after all files and overrides have been merged.
-        parser_kwargs={"parser_mode": "omegaconf+", "prog": "python -m lit_vdistill"},
-    )
+    with claims():
+        VDistillCLI(
+            VLMStage,
+            VideoDistillDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveResolvedConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            trainer_defaults={
+                "callbacks": [callbacks.RandomState(), callbacks.StopOnSignal()],
+                "use_distributed_sampler": False,
+            },
+            # `${…}` resolves after all files and overrides have been merged.
+            parser_kwargs={"parser_mode": "omegaconf+", "prog": "python -m lit_vdistill"},
+        )
 
 
 def with_bases(args: Sequence[str]) -> list[str]:
@@ -159,7 +168,10 @@ class SaveResolvedConfig(SaveConfigCallback):
                 )  # fmt: skip
 
     def _text(self) -> str:
-        return self.parser.dump(self.config, skip_none=False)
+        config = self.config.clone()
+        config.overwrite = False  # said once, for this run
+        config.base = None  # merged already
+        return self.parser.dump(config, skip_none=False)
 
 
 class VDistillCLI(LightningCLI):
@@ -181,6 +193,11 @@ class VDistillCLI(LightningCLI):
             "--run_dir", type=str, default="runs/default", help="Folder of the run."
         )
         parser.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="Let a fit replace the run that its folder holds.",
+        )
+        parser.add_argument(
             "--base", type=str | list[str] | None, help="Files that a config merges below itself."
         )
         parser.add_argument(
@@ -191,10 +208,29 @@ class VDistillCLI(LightningCLI):
             "names its student and that does not exist yet.",
         )
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer whose checkpoints are whole files, where its strategy writes files."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):
+            trainer.strategy.checkpoint_io = WholeFileIO()
+        return trainer
+
     def before_instantiate_classes(self) -> None:
-        """Fit earlier stages first where their students are missing."""
+        """Take the run's folder, then fit earlier stages where their students are missing."""
         assert self.subcommand is not None
         config = self.config[self.subcommand]
+        if "://" in str(config.ckpt_path or ""):
+            self._refuse(
+                f"ckpt_path {config.ckpt_path}: expected a file on this machine; whoever writes a "
+                "remote one decides what it does here: fetch it and look at it first"
+            )
+        if config.trainer.enable_progress_bar is False:
+            shown = config.trainer.callbacks or []
+            config.trainer.callbacks = [
+                c for c in shown if not c.class_path.endswith("RunProgress")
+            ]
+        if self.subcommand == "fit" and not config.trainer.fast_dev_run:
+            self._claim_folder(Path(config.run_dir), config.ckpt_path, overwrite=config.overwrite)
         named = set(_flatten(config.model.as_dict()).values())
         for folder, stage in config.stage1_config or []:
             student = str(Path(folder) / "student")
@@ -209,7 +245,22 @@ class VDistillCLI(LightningCLI):
             command += ["--seed_everything", str(config.seed_everything), "--run_dir", folder]
             sys.stdout.write(f"No student at {student} yet: fitting {stage} once.\n")
             sys.stdout.flush()
-            subprocess.run(command, check=True)
+            if code := subprocess.run(command, check=False).returncode:
+                sys.stderr.write(f"{stage} has not finished in {folder}; {config.name} needs it\n")
+                raise SystemExit(code)
+
+    def _claim_folder(self, folder: Path, ckpt_path: str | None, *, overwrite: bool) -> None:
+        if rank_zero_only.rank != 0:
+            return
+        try:
+            claim(folder, ckpt_path, overwrite=overwrite)
+        except RunFolderError as error:
+            self._refuse(str(error))
+
+    def _refuse(self, reason: str) -> NoReturn:
+        """End with one line and code 2, as for a mistake in the command."""
+        sys.stderr.write(f"{self.parser.prog}: error: {reason}\n")
+        raise SystemExit(2)
 
     def before_fit(self) -> None:
         """Refuse a checkpoint that cannot be read here; no hook of a run comes before DeepSpeed's.

@@ -20,7 +20,7 @@ from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.pool.store import PoolStore
-from lit_vdistill.readers.records import BadSample, read_records
+from lit_vdistill.readers.records import MAX_TEXT_CHARS, BadSample, read_records
 from lit_vdistill.types import TeacherResponse, VideoSample
 from lit_vdistill.world.build import build_world
 from lit_vdistill.world.config import WorldConfig
@@ -44,6 +44,8 @@ class SourceConfig:
     """Where decoded frames are kept, named by content; None decodes every time."""
     max_bad_fraction: float = 0.01
     """Share of a split that may be unusable; beyond it the run stops with the list."""
+    max_text_chars: int = MAX_TEXT_CHARS
+    """Characters of a question with its options; a longer one is an unusable sample."""
     test_path: str | None = None
     """Records that are only reported, by the command `test`; nothing is chosen on them."""
 
@@ -275,7 +277,7 @@ class VideoDistillDataModule(LightningDataModule):
     def _dataset(
         self, split: str, path: str, pools: Mapping[str, tuple[TeacherResponse, ...]]
     ) -> PromptDataset:
-        samples, bad = read_records(path)
+        samples, bad = read_records(path, self.sources.max_text_chars)
         self.ledgers[split] = BadSampleLedger(
             split, len(samples) + len(bad), self.sources.max_bad_fraction
         )

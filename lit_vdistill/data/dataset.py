@@ -5,7 +5,7 @@ import heapq
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from transformers import ProcessorMixin
 
 from lit_vdistill.media.video import MediaError, MediaReader
 from lit_vdistill.models.prompt import EncodedPrompt, encode_prompt
+from lit_vdistill.models.tokens import spelt_out
 from lit_vdistill.pool.quality import score_responses
 from lit_vdistill.readers.records import BadSample
 from lit_vdistill.responses.prompts import PromptTemplate, render_messages
@@ -160,7 +161,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         lengths = []
         for (kind, _), sample in longest.items():
             medium = media[kind]
-            messages = render_messages(in_text_units(sample, medium, self.box_units), self.template)
+            messages = self._messages(in_text_units(sample, medium, self.box_units))
             prompt = encode_prompt(self.processor, messages, medium, sample.id)
             lengths.append(len(prompt.input_ids))
         return max(lengths)
@@ -187,17 +188,30 @@ class PromptDataset(Dataset[Item | BadSample]):
         return found
 
     def _encode(self, sample: VideoSample) -> Item | BadSample:
-        medium = None
-        if sample.media is not None:
-            try:
+        place = sample.media or "text only"
+        try:
+            medium = None
+            if sample.media is not None:
                 medium = self._read(sample.media, sample.media_type)
-            except MediaError as error:
-                return BadSample(sample.id, sample.media, str(error))
-        sample = in_text_units(sample, medium, self.box_units)
-        messages = render_messages(sample, self.template)
-        prompt = encode_prompt(self.processor, messages, medium, sample.id)
-        pool = score_responses(sample, self.pools.get(sample.id, ()))
+            sample = in_text_units(sample, medium, self.box_units)
+            prompt = encode_prompt(self.processor, self._messages(sample), medium, sample.id)
+            pool = score_responses(sample, self.pools.get(sample.id, ()))
+        except MediaError as error:
+            return BadSample(sample.id, place, str(error))
+        except Exception as error:
+            # Whatever a processor or a parser stumbles over, it is this sample's: beyond the
+            # budget of bad samples the run stops and says so.
+            reason = f"cannot be encoded ({type(error).__name__}: {error})"
+            return BadSample(sample.id, place, reason)
         return Item(sample, prompt, pool)
+
+    def _messages(self, sample: VideoSample) -> list[dict[str, Any]]:
+        """The question in its template; a control token in it is text, as in a response."""
+        question, *options = (
+            spelt_out(self.processor, text) for text in (sample.question, *sample.options)
+        )
+        plain = replace(sample, question=question, options=tuple(options))
+        return render_messages(plain, self.template)
 
     def _read(self, media: str, kind: str) -> Medium:
         """Frames of a medium; those of the last one are at hand for the next question about it."""

@@ -5,7 +5,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from lit_vdistill.readers.records import BadSample, read_records
+from lit_vdistill.readers.records import MAX_TEXT_CHARS, BadSample, read_records
 from lit_vdistill.types import VideoSample
 from lit_vdistill.world.config import WorldConfig
 
@@ -31,6 +31,7 @@ def check(
     pool_path: str | None = None,
     num_frames: int = 16,
     decode_timeout_s: float = 60.0,
+    max_text_chars: int = MAX_TEXT_CHARS,
 ) -> None:
     """Check records and decode every medium once; exits with 1 when something is wrong.
 
@@ -42,12 +43,13 @@ def check(
         pool_path: Teacher pool of the training records.
         num_frames: Frames to decode of each video.
         decode_timeout_s: A medium that takes longer is reported.
+        max_text_chars: A question that has more characters with its options is reported.
     """
     splits: dict[str, list[VideoSample]] = {}
     problems: list[BadSample] = []
     for split, path in (("train", train_path), ("val", val_path), ("test", test_path)):
         if path is not None:
-            splits[split], bad = read_records(path)
+            splits[split], bad = read_records(path, max_text_chars)
             problems += bad
     tasks = Counter(str(sample.task) for samples in splits.values() for sample in samples)
     sys.stdout.write(f"{sum(tasks.values())} records: {dict(sorted(tasks.items()))}\n")

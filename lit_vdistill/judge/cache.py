@@ -1,11 +1,12 @@
 """Feedback that is asked for once."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from lit_vdistill.judge.judge import Judge, JudgeCase
+from lit_vdistill import jsonl
+from lit_vdistill.judge.judge import Judge, JudgeCase, is_feedback
 
 
 class CachedJudge:
@@ -27,15 +28,8 @@ class CachedJudge:
         self.judge, self.path = judge, None if path is None else Path(path)
         self.known: dict[str, str] = {}
         if self.path is not None and self.path.exists():
-            for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
-                try:
-                    entry = json.loads(line)
-                    self.known[entry["key"]] = entry["feedback"]
-                except (json.JSONDecodeError, KeyError, TypeError) as error:
-                    raise ValueError(
-                        f"{self.path}:{number}: expected an object with 'key' and 'feedback' "
-                        f"({error}); delete the line, it will be asked for again"
-                    ) from error
+            for place, entry in jsonl.read(self.path):
+                self._remember(place, entry)
 
     @property
     def identity(self) -> str:
@@ -48,17 +42,22 @@ class CachedJudge:
         asked = {key: case for key, case in zip(keys, cases, strict=True) if key not in self.known}
         answers = self.judge.diagnose(list(asked.values())) if asked else []
         found = {
-            key: answer for key, answer in zip(asked, answers, strict=True) if answer is not None
+            key: answer for key, answer in zip(asked, answers, strict=True) if is_feedback(answer)
         }
         self.known |= found
         if self.path is not None and found:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(
-                    json.dumps({"key": key, "feedback": text}, ensure_ascii=False) + "\n"
-                    for key, text in found.items()
-                )
+            rows = ({"key": key, "feedback": text} for key, text in found.items())
+            jsonl.append(self.path, rows)
         return [self.known.get(key) for key in keys]
+
+    def _remember(self, place: str, entry: Any) -> None:
+        is_entry = isinstance(entry, dict) and set(entry) == {"key", "feedback"}
+        if not is_entry or not all(isinstance(value, str) for value in entry.values()):
+            raise ValueError(
+                f"{place}: expected an object with the texts 'key' and 'feedback', got "
+                f"{entry!r:.80}; delete the line, it will be asked for again"
+            )
+        self.known[entry["key"]] = entry["feedback"]
 
 
 def _key(judge: str, case: JudgeCase) -> str:

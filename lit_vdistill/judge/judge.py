@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from lit_vdistill.rewards import Reward
 from lit_vdistill.types import VideoSample
@@ -46,3 +46,10 @@ class Judge(Protocol):
         alone, and the failure is counted.
         """
         ...
+
+
+def is_feedback(found: Any) -> bool:
+    """Whether what a judge has said can be told to a teacher: a text, not empty, in UTF-8."""
+    if not isinstance(found, str) or not found.strip():
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in found)

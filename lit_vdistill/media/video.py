@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -71,9 +73,9 @@ class MediaReader:
         """
         path = self.resolve(media)
         cached = self._cache_path(path, kind)
-        if cached is not None and cached.is_file():
-            with np.load(cached, allow_pickle=False) as arrays:
-                return _medium(kind, arrays["frames"], arrays["times_s"].tolist())
+        known = None if cached is None else _read_cached(cached)
+        if known is not None:
+            return _medium(kind, *known)
         header, frames = self._decoder.decode(
             {
                 "path": str(path),
@@ -208,6 +210,23 @@ class _Decoder:
 
 def _medium(kind: str, frames: np.ndarray, times_s: list[float]) -> Medium:
     return Medium("image" if kind == "image" else "video", frames, tuple(times_s))
+
+
+def _read_cached(path: Path) -> tuple[np.ndarray, list[float]] | None:
+    """Frames and times; None where they are not there, or are damaged and must be decoded again."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            frames, times_s = arrays["frames"], arrays["times_s"].tolist()
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        logger.warning("%s: damaged (%s), decoded again", path, error)
+        return None
+    is_whole = frames.dtype == np.uint8 and frames.ndim == 4 and len(frames) == len(times_s) > 0
+    if not is_whole:
+        logger.warning("%s: no frames with their times, decoded again", path)
+        return None
+    return frames, times_s
 
 
 def _write_atomically(path: Path, **arrays: np.ndarray) -> None:

@@ -32,6 +32,17 @@ def plain_ids(processor: ProcessorMixin, text: str) -> tuple[int, ...]:
     )
 
 
+def spelt_out(processor: ProcessorMixin, text: str) -> str:
+    """A text of data in which control tokens are no tokens: a space parts what would be one.
+
+    For what a chat template puts among its own control tokens, where `plain_ids` cannot be used.
+    """
+    added = processor.tokenizer.added_tokens_decoder.values()
+    for token in sorted((t.content for t in added if t.special), key=len, reverse=True):
+        text = text.replace(token, f"{token[:1]} {token[1:]}")
+    return text
+
+
 def token_spans(processor: ProcessorMixin, ids: Sequence[int]) -> list[tuple[int, int]]:
     """First character of each token in the decoded text, and the one behind its last.
 

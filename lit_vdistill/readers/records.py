@@ -33,17 +33,21 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lit_vdistill import jsonl
 from lit_vdistill.readers.schema import (
     check_facts,
     check_sample,
     expect,
     media_type_of,
     numbers,
+    seconds,
     text_of,
 )
 from lit_vdistill.readers.stgr import STGR_TASKS, parse_stgr
 from lit_vdistill.types import BoxAt, Evidence, Facts, Task, VideoSample
 
+MAX_TEXT_CHARS = 10_000
+"""About 2 500 tokens; what is longer is a mistake as a rule, and takes minutes a step."""
 _VIDEO_R1_TASKS = {
     "multiple choice": Task.MCQ,
     "numerical": Task.NUMERICAL,
@@ -67,8 +71,14 @@ class BadSample:
         return f"{self.id} ({self.place}): {self.reason}"
 
 
-def read_records(path: str | Path) -> tuple[list[VideoSample], list[BadSample]]:
+def read_records(
+    path: str | Path, max_text_chars: int = MAX_TEXT_CHARS
+) -> tuple[list[VideoSample], list[BadSample]]:
     """Read a file in a known format: `.jsonl` is our own, `.json` a list of Video-R1 or STGR.
+
+    Args:
+        path: The file.
+        max_text_chars: Characters of a question with its options; a longer one is bad.
 
     Returns:
         The good samples in file order and the bad records; an id that was seen before is bad.
@@ -79,7 +89,9 @@ def read_records(path: str | Path) -> tuple[list[VideoSample], list[BadSample]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"records {path} do not exist (data.train_path, data.val_path)")
+        raise FileNotFoundError(
+            f"records {path} do not exist (data.sources.train_path, val_path, test_path)"
+        )
     readers = {".jsonl": (_lines, parse_record), ".json": (_json_rows, _parse_row)}
     if path.suffix not in readers:
         raise ValueError(
@@ -98,15 +110,18 @@ def read_records(path: str | Path) -> tuple[list[VideoSample], list[BadSample]]:
         if sample.id in samples:
             bad.append(BadSample(sample.id, place, "this id stands in the file already"))
             continue
+        length = sum(map(len, (sample.question, *sample.options)))
+        if length > max_text_chars:
+            reason = f"'question' and 'options' have {length} characters, at most {max_text_chars}"
+            bad.append(BadSample(sample.id, place, f"{reason} (data.sources.max_text_chars)"))
+            continue
         samples[sample.id] = sample
     return list(samples.values()), bad
 
 
 def write_records(path: str | Path, samples: list[VideoSample]) -> None:
     """Write samples in the own format."""
-    text = "".join(json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text, encoding="utf-8")
+    jsonl.write(Path(path), map(asdict, samples))
 
 
 def parse_record(raw: Any) -> VideoSample:
@@ -166,7 +181,7 @@ def parse_video_r1(raw: Any) -> VideoSample:
         media=text_of(raw, "path").removeprefix("./"),
         media_type=media_type_of(raw.get("data_type", "video")),
         # "A. cup" -> "cup": our options carry no letters.
-        options=tuple(re.sub(r"^[A-Z][.)]\s*", "", expect(o, str, "options")) for o in options),
+        options=tuple(re.sub(r"^[A-Z][.):]\s*", "", expect(o, str, "options")) for o in options),
         meta={"source": "video-r1"},
     )
     check_sample(sample)
@@ -208,8 +223,8 @@ def _texts(raw: Any, key: str) -> tuple[str, ...]:
 
 def _box_at(raw: Mapping[str, Any]) -> BoxAt:
     time_s = raw.get("time_s")
-    if time_s is not None and not isinstance(time_s, (int, float)):
-        raise ValueError(f"'evidence.boxes.time_s' must be a number or null, got {time_s!r}")
+    if time_s is not None:
+        time_s = seconds(time_s, "evidence.boxes.time_s")
     box = numbers(raw.get("box"), 4, "evidence.boxes.box")
     return BoxAt(time_s, text_of(raw, "name"), box)  # type: ignore[arg-type]
 
@@ -221,16 +236,16 @@ def _task(name: str) -> Task:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield f"{path}, line {number}", lambda line=line: json.loads(line)
+    for number, line in jsonl.lines(path):
+        place = f"{path}, line {number}"
+        yield place, lambda line=line, place=place: jsonl.parse(line, place)
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        # Numbers that are none are left to the checks of each row, which name it.
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
     if not isinstance(rows, list):
         raise ValueError(f"{path}: expected a list of rows, got {type(rows).__name__}")
@@ -240,6 +255,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
 def _guess_id(raw: Any) -> str:
     try:
         raw = raw() if callable(raw) else raw
-        return str(raw.get("id", raw.get("problem_id", "?")))
+        name = str(raw.get("id", raw.get("problem_id", "?")))
+        return name.encode("utf-8", errors="backslashreplace").decode()
     except (ValueError, AttributeError):
         return "?"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lit_vdistill.readers.schema import check_sample, expect, numbers, text_of
+from lit_vdistill.readers.schema import check_sample, expect, numbers, seconds, text_of
 from lit_vdistill.types import BoxAt, Evidence, Span, Task, VideoSample
 
 STGR_TASKS = {
@@ -91,12 +91,16 @@ def _split_options(question: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _span(text: str) -> Span:
-    try:
-        value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError) as error:
-        raise ValueError(f"'answer' must end with [start, end] in seconds, got {text!r}") from error
-    start, end = numbers(value, 2, "answer")
+    start, end = numbers(_literal(text), 2, "answer")
     return start, end
+
+
+def _literal(text: str) -> Any:
+    """What a Python list in a text says."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f"'answer' must hold a list of numbers, got {text!r:.80}") from error
 
 
 def _image_evidence(raw: Mapping[str, Any], answer: str) -> tuple[Evidence, str]:
@@ -105,7 +109,9 @@ def _image_evidence(raw: Mapping[str, Any], answer: str) -> tuple[Evidence, str]
     if not match:
         raise ValueError(f"'answer' must hold <obj>…</obj><box>[…]</box>, got {answer!r}")
     width, height = numbers(raw.get("image_size"), 2, "image_size")
-    x1, y1, x2, y2 = numbers(ast.literal_eval(match.group(2)), 4, "answer")
+    if not (width > 0 and height > 0):
+        raise ValueError(f"'image_size' must be two numbers above 0, got {[width, height]}")
+    x1, y1, x2, y2 = numbers(_literal(match.group(2)), 4, "answer")
     box = (x1 / width, y1 / height, x2 / width, y2 / height)
     name = match.group(1).strip()
     return Evidence(boxes=(BoxAt(None, name, box),)), name
@@ -117,12 +123,10 @@ def _key_boxes(raw: Mapping[str, Any]) -> tuple[BoxAt, ...]:
     boxes = []
     for frame in expect(raw.get("key_frames") or [], list, "key_frames"):
         frame = expect(frame, dict, "key_frames")
-        time_s = frame.get("time")
-        if not isinstance(time_s, (int, float)):
-            raise ValueError(f"'key_frames.time' must be a number, got {time_s!r}")
+        time_s = seconds(frame.get("time"), "key_frames.time")
         objects = items.get(str(frame.get("idx"))) or {}
         for name, places in expect(objects, dict, "key_items").items():
             for place in places or []:
                 x1, y1, x2, y2 = numbers(place, 4, "key_items")
-                boxes.append(BoxAt(float(time_s), name, (x1, y1, x2, y2)))
+                boxes.append(BoxAt(time_s, name, (x1, y1, x2, y2)))
     return tuple(boxes)

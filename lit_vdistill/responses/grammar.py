@@ -165,7 +165,12 @@ def _mention(think: str, parts: list[Element], time: Element) -> list[GroundedMe
     name, *rest = (part.within(think) for part in parts)
     time_s = read_time(time.within(think))
     found = [box for raw in rest if (box := read_box(raw))]
-    if time_s is None or not found or len(found) < len(rest) or think[time.end : time.end + 1] != "s":
+    if (
+        time_s is None
+        or not found
+        or len(found) < len(rest)
+        or think[time.end : time.end + 1] != "s"
+    ):
         return []
     return [GroundedMention(name, tuple(found), time_s)]
 

@@ -1,11 +1,16 @@
 """What a reward is, and how several make one."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lit_vdistill.responses.grammar import ParsedResponse, parse_response
 from lit_vdistill.types import Rollout, VideoSample
+
+
+class RewardError(RuntimeError):
+    """A reward that does not do what a reward must."""
 
 
 class Reward(ABC):
@@ -43,12 +48,34 @@ def reward_breakdown(
         rewards: Of different names.
         response: A rollout, or the text of a response that was not sampled here.
         sample: Its truth.
+
+    Raises:
+        RewardError: When a reward raises, or gives no finite number; names it and the sample.
     """
     if isinstance(response, Rollout):
         parsed = replace(parse_response(response.text), rollout=response)
     else:
         parsed = parse_response(response)
-    return {reward.name: reward(parsed, sample) for reward in rewards}
+    return {reward.name: _paid(reward, parsed, sample) for reward in rewards}
+
+
+def _paid(reward: Reward, parsed: ParsedResponse, sample: VideoSample) -> float:
+    try:
+        paid = float(reward(parsed, sample))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise RewardError(_refused(reward, parsed, sample, reason)) from error
+    if not math.isfinite(paid):
+        raise RewardError(_refused(reward, parsed, sample, f"it is {paid}"))
+    return paid
+
+
+def _refused(reward: Reward, parsed: ParsedResponse, sample: VideoSample, reason: str) -> str:
+    said = f"{parsed.think[-100:]!r} … {parsed.answer[:100]!r}"
+    return (
+        f"reward '{reward.name}' must give a finite number for every response, but for sample "
+        f"{sample.id}, reasoning and answer {said}: {reason}"
+    )
 
 
 def composite_reward(rewards: Sequence[Reward], breakdown: Mapping[str, float]) -> float:

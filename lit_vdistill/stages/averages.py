@@ -1,5 +1,6 @@
 """Averages over a whole optimizer step: its pieces and all processes."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -21,6 +22,8 @@ class StepMetrics:
     def __init__(self) -> None:
         """Start empty."""
         self._sums: dict[str, list[_Value]] = {}
+        self.not_finite: list[str] = []
+        """Names whose sums over all processes are NaN or infinite; known once they are reduced."""
 
     def add(self, name: str, total: _Value, count: _Value) -> None:
         """Add a sum and how much it is of.
@@ -61,6 +64,7 @@ class StepMetrics:
             for name, sums in part.items():
                 known = whole.setdefault(name, [0.0] * len(sums))
                 whole[name] = [a + b for a, b in zip(known, sums, strict=True)]
+        self.not_finite = [n for n, sums in whole.items() if not all(map(math.isfinite, sums))]
         return {name: _value(sums) for name, sums in whole.items()}
 
     def _add(self, name: str, sums: list[_Value]) -> None:

@@ -11,6 +11,7 @@ from lit_vdistill import processes
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models import meter
 from lit_vdistill.stages.averages import StepMetrics
+from lit_vdistill.stages.finite import loss_error
 from lit_vdistill.stages.pieces import check_pieces
 from lit_vdistill.stages.stopwatch import Stopwatch
 
@@ -35,6 +36,9 @@ class StepLoop(LightningModule, ABC):
         self.stopwatch = Stopwatch()
         self.update = 0
         """Which optimizer step on the present window, from 0."""
+        self.step_samples: list[str] = []
+        """Ids of this process' samples of the last step, once its pieces are through."""
+        self._losses: list[Tensor] = []
         self._values: dict[str, float] = {}
         self._logged: set[str] = set()
 
@@ -45,6 +49,10 @@ class StepLoop(LightningModule, ABC):
     @abstractmethod
     def piece_loss(self, turn: WindowTurn) -> Tensor:
         """A piece's share of the loss; the shares of all pieces and processes add up to it."""
+
+    @abstractmethod
+    def samples_of(self, turn: WindowTurn, piece: int) -> list[str]:
+        """Ids of the samples that a piece of the present step is about."""
 
     @abstractmethod
     def piece_cost(self, prompt_tokens: int) -> int:
@@ -59,17 +67,27 @@ class StepLoop(LightningModule, ABC):
         return 1
 
     def training_step(self, turn: WindowTurn, batch_idx: int) -> Tensor:
-        """One piece of an optimizer step."""
+        """One piece of an optimizer step.
+
+        Raises:
+            NonFiniteError: Behind the last, when the step's loss is no number.
+        """
         if turn.is_first:
-            self.metrics, self.update = StepMetrics(), turn.update
+            self.metrics, self.update, self._losses = StepMetrics(), turn.update, []
             meter.read()
             self.begin_step(turn)
         loss = self.piece_loss(turn)
         self.metrics.add_sum("train/loss", loss)
+        self._losses.append(loss.detach())
         if turn.is_last:
             for name, count in meter.read().items():
                 self.metrics.add_sum(f"shared/{name}", count)
             self._values = self.metrics.reduced()
+            samples = [self.samples_of(turn, piece) for piece in range(len(self._losses))]
+            self.step_samples = [name for names in samples for name in names]
+            if not math.isfinite(self._values["train/loss"]):
+                terms = self.metrics.not_finite
+                raise loss_error(self.global_step, self._losses, samples, terms)
             self.finish_step(self._values)
         return loss * self.loss_scale()
 
@@ -110,11 +128,23 @@ class StepLoop(LightningModule, ABC):
             check_pieces(largest, data.loader.batch_size, pieces, self.max_tokens)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say how many pieces Lightning's counters are about."""
+        """Say whose it is, and how many pieces Lightning's counters are about."""
+        checkpoint["stage"] = type(self).__name__
         checkpoint["num_pieces"] = self.trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Count in this run's pieces: another number of processes may need others."""
+        """Count in this run's pieces: another number of processes may need others.
+
+        Raises:
+            ValueError: For a checkpoint of another stage.
+        """
+        theirs, ours = checkpoint["stage"], type(self).__name__
+        if theirs != ours:
+            raise ValueError(
+                f"ckpt_path: a checkpoint of {theirs}, but this run's model is {ours}: name one of "
+                f"{ours}'s own, or begin with the student that the other run has exported "
+                "(model.policy.path <run_dir>/student)"
+            )
         before, now = checkpoint["num_pieces"], self.trainer.accumulate_grad_batches
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for counters in (progress["total"], progress["current"]):

@@ -83,4 +83,4 @@ def columns(
         else [""] * len(group.rollouts)
         for match, group in zip(matches, experience.groups, strict=True)
     ]
-    return {"matched_teacher": texts, "disc": paid}
+    return {"matched_teacher": texts, "reward/disc": paid}

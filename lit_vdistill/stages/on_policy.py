@@ -145,6 +145,11 @@ class OnPolicyModule(VLMStage):
         """A group's, or validation's."""
         return max(self.loss_config.group_size, super().most_rollouts)
 
+    def samples_of(self, turn: WindowTurn, piece: int) -> list[str]:
+        """Ids of the samples of a piece."""
+        assert self.window is not None
+        return [self.window.experience.batch.items[i].sample.id for i in self.window.pieces[piece]]
+
     def piece_cost(self, prompt_tokens: int) -> int:
         """A prompt with all of its rollouts at their longest."""
         longest = self.sampling.max_completion_tokens

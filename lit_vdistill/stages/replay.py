@@ -1,7 +1,6 @@
 """Replay: what a privileged teacher thinks of the student's own tokens."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
+from lit_vdistill.judge.call import JudgeCall
 from lit_vdistill.models.forward import CompletionStates
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import HeadRequest, TokenScores, completion_logprobs
@@ -45,6 +45,8 @@ class CreditConfig:
     """K of Eq. 3."""
     conditioning: Conditioning = "feedback"
     """What the teacher knows: `none`, the `answer`, with `evidence`, with `feedback` too."""
+    judge_timeout_s: float = 120.0
+    """Seconds in which the judge must answer; later it has failed on all it was asked."""
 
 
 class NoReplay(TokenMethod):
@@ -88,7 +90,7 @@ class Replay(TokenMethod):
         self.active = list(active)
         self.is_active = torch.zeros_like(advantages, dtype=torch.bool)
         self.is_active[self.active] = True
-        self.asked: Future[list[str | None]] | None = None
+        self.asked: JudgeCall | None = None
         """Feedback on the active rollouts, once the judge has written it; empty = not asked."""
         self.is_viewed = False
         """Whether `view` is to be filled; costs one more row of the teacher."""

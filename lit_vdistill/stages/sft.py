@@ -88,6 +88,10 @@ class SFTModule(VLMStage):
         total = masked_total(scores.logprobs, scores.mask, "token_mean")
         return -weight * total / self.counts["tokens"]
 
+    def samples_of(self, turn: WindowTurn, piece: int) -> list[str]:
+        """Ids of the samples of a piece."""
+        return [turn.window.items[i].sample.id for i in self.pieces[piece]]
+
     def piece_cost(self, prompt_tokens: int) -> int:
         """A prompt and the longest responses of the pool."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]

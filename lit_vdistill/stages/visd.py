@@ -1,13 +1,13 @@
 """VISD: token credit from a privileged teacher that replays the student's own tokens."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lit_vdistill.judge.call import JudgeCall
 from lit_vdistill.judge.judge import Judge, JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.models.ema import EMAWeights
@@ -72,7 +72,6 @@ class VISDModule(OnPolicyModule):
         self.wants_view = False
         """Whether the next window's replay is to be shown; `TokenCreditView` sets it."""
         self._ema = EMAWeights()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
 
     def load_networks(self) -> None:
         """Load the policy, and copy it into the teacher."""
@@ -124,7 +123,8 @@ class VISDModule(OnPolicyModule):
             return replay
         cases = [case for i, case in enumerate(self._cases(part)) if i in set(told)]
         has_feedback = self.credit_config.conditioning == "feedback"
-        replay.asked = self._pool.submit(self.judge.diagnose, cases if has_feedback else [])
+        asked = cases if has_feedback else []
+        replay.asked = JudgeCall(self.judge, asked, self.credit_config.judge_timeout_s)
         replay.is_viewed = self.wants_view
         return replay
 

@@ -1,5 +1,6 @@
 """What every stage has: a policy, its rollout engine, validation by generation, one optimizer."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
@@ -25,6 +26,7 @@ from lit_vdistill.objectives.schedules import Decay, learning_rate_factor
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig, check_rollouts, token_turns
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
+from lit_vdistill.stages.finite import gradient_error
 from lit_vdistill.stages.loop import StepLoop
 from lit_vdistill.stages.optimizer import RestingAdamW
 from lit_vdistill.stages.validation import Validation
@@ -253,10 +255,31 @@ class VLMStage(StepLoop):
         }
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the policy's gradient norm before clipping; DeepSpeed keeps gradients to itself."""
+        """Log the policy's gradient norm before clipping; DeepSpeed keeps gradients to itself.
+
+        Raises:
+            NonFiniteError: When it is no number.
+        """
         assert self.policy is not None
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         if gradients:
             norm = torch.nn.utils.get_total_norm(gradients)
             norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
             self.log("policy/grad_norm", norm, batch_size=1, sync_dist=True)
+            self._check_gradient(float(norm), has_moved=False)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take a step; what DeepSpeed tells behind it is checked before anything is saved.
+
+        Raises:
+            NonFiniteError: When the norm that it tells is no number.
+        """
+        super().optimizer_step(*args, **kwargs)
+        told = getattr(self.trainer.strategy.model, "get_global_grad_norm", lambda: None)()
+        if told is not None:
+            self._check_gradient(float(told), has_moved=True)
+
+    def _check_gradient(self, norm: float, *, has_moved: bool) -> None:
+        # A scaler of float16 losses finds the largest scale by such steps, and leaves them out.
+        if not math.isfinite(norm) and not str(self.trainer.precision).startswith("16"):
+            gradient_error(self.global_step, norm, self.step_samples, has_moved=has_moved)

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar, get_args
 
+from filelock import FileLock
+
 from lit_vdistill.pool.store import PoolStore
 from lit_vdistill.readers.records import write_records
 from lit_vdistill.types import TeacherResponse, VideoSample
@@ -42,6 +44,13 @@ def build_world(root: str | Path, config: WorldConfig) -> None:
         ValueError: When the folder holds something else.
     """
     root = Path(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    # Whoever comes second waits, and finds the world there.
+    with FileLock(root.with_name(root.name + ".lock")):
+        _build(root, config)
+
+
+def _build(root: Path, config: WorldConfig) -> None:
     described = {"version": WORLD_VERSION, **asdict(config)}
     marker = root / "world.json"
     if marker.is_file():

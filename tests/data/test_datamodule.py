@@ -120,6 +120,20 @@ def test_unreadable_samples_are_counted_and_left_out_within_the_budget(make_data
     assert "videos/train00000.mp4" in caplog.text
 
 
+def test_whatever_a_sample_breaks_is_the_samples(make_data, monkeypatch):
+    data = make_data()
+    data.setup("fit")
+
+    def stumble(*_):
+        raise KeyError("video")
+
+    monkeypatch.setattr(dataset, "encode_prompt", stumble)
+    bad = data.train_set[3]
+    assert isinstance(bad, BadSample)
+    assert bad.id == data.train_set.samples[3].id
+    assert "cannot be encoded (KeyError: 'video')" in str(bad)
+
+
 def test_beyond_the_budget_the_run_stops_with_the_list(make_data):
     data = make_data(max_bad_fraction=0.05)
     data.setup("fit")

@@ -55,7 +55,8 @@ def test_a_run_that_stands_is_not_repeated(tmp_path, monkeypatch):
     for _ in range(2):
         seeds.fit("grpo.yaml", tmp_path / "a", 3, ["--name", "grpo"])
     home = str(tmp_path / "a")
-    expected = ["grpo.yaml", "--seed_everything", "3", "--run_dir", home, "--name", "grpo"]
+    expected = ["grpo.yaml", "--seed_everything", "3", "--run_dir", home, "--overwrite"]
+    expected += ["--name", "grpo"]
     assert commands == [["--config", *expected]]
     assert seeds.start_of(tmp_path / "a") == "experiments/stage1"
 

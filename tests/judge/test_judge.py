@@ -71,10 +71,18 @@ def test_a_failure_is_not_remembered(case):
     assert judge.diagnose([case("fail")]) == ["ok"]
 
 
-def test_a_broken_cache_names_its_line(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"key"', "not JSON"),
+        ('{"key": "c"}', ".*delete the line"),
+        ('{"key": "c", "feedback": 3}', ".*delete the line"),
+    ],
+)
+def test_a_broken_cache_names_its_line(tmp_path, line, reason):
     path = tmp_path / "feedback.jsonl"
-    path.write_text('{"key": "a", "feedback": "b"}\n{"key"\n')
-    with pytest.raises(ValueError, match=r"feedback\.jsonl:2: .*delete the line"):
+    path.write_text(f'{{"key": "a", "feedback": "b\u2028"}}\n{line}\n')
+    with pytest.raises(ValueError, match=rf"feedback\.jsonl, line 2: {reason}"):
         CachedJudge(RuleJudge(), str(path))
 
 
@@ -94,3 +102,18 @@ def test_replies_are_strict_json():
     for reply in ("good", '{"feedback": ""}', '{"feedback": "a", "score": 1}', "[]"):
         with pytest.raises(ValueError, match="the judge's"):
             read_feedback(reply)
+
+
+def test_the_cache_keeps_nothing_that_is_no_text(tmp_path, case):
+    class Odd:
+        identity = "odd"
+
+        def diagnose(self, cases):
+            return ["fine", "", 7, "\ud800"][: len(cases)]
+
+    path = tmp_path / "feedback.jsonl"
+    judge = CachedJudge(Odd(), str(path))
+    cases = [case(text=text) for text in "abcd"]
+    assert judge.diagnose(cases) == ["fine", None, None, None]
+    assert CachedJudge(Odd(), str(path)).known.keys() == judge.known.keys()
+    assert len(judge.known) == 1

@@ -57,6 +57,30 @@ def test_the_cache_answers_without_the_decoder_and_notices_a_changed_file(reader
         reader.read("good.mp4", "video")
 
 
+def cut(raw):
+    return raw[: len(raw) // 2]
+
+
+def flip(raw):
+    middle = len(raw) // 2
+    return (
+        raw[:middle] + bytes(255 - byte for byte in raw[middle : middle + 64]) + raw[middle + 64 :]
+    )
+
+
+@pytest.mark.parametrize("damage", [cut, flip, lambda raw: b"", lambda raw: b"no zip"])
+def test_damaged_frames_are_decoded_again(reader, caplog, damage):
+    first = reader.read("good.mp4", "video")
+    (kept,) = reader.cache_dir.rglob("*.npz")
+    whole = kept.read_bytes()
+    kept.write_bytes(damage(whole))
+    with caplog.at_level(logging.WARNING):
+        again = reader.read("good.mp4", "video")
+    assert "decoded again" in caplog.text
+    assert np.array_equal(first.frames, again.frames)
+    assert len(kept.read_bytes()) == len(whole)
+
+
 def test_sizes_are_multiples_within_the_budget(root, tmp_path):
     make_video(root / "big.mp4", count=2, edge=256)
     reader = MediaReader(root, FrameConfig(max_pixels=100 * 100), factor=32, cache_dir=None)

@@ -59,7 +59,7 @@ def test_the_same_response_twice_is_an_error(store):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"data\.pool_path"):
+    with pytest.raises(FileNotFoundError, match=r"data\.sources\.pool_path"):
         PoolStore(tmp_path / "none.jsonl").load()
 
 

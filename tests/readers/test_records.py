@@ -1,10 +1,12 @@
 import json
+import math
 
 import pytest
 
 from lit_vdistill.readers.records import parse_record, parse_video_r1, read_records, write_records
 from lit_vdistill.types import Task
 
+BOX = {"time_s": 3.0, "name": "cup", "box": [0.1, 0.2, 0.4, 0.6]}
 RECORD = {
     "id": "v1",
     "task": "temporal_grounding",
@@ -56,7 +58,21 @@ def test_round_trip(tmp_path):
         ({"task": "mcq", "answer": "C", "options": ["x", "y"]}, r"\['A', 'B'\], got 'C'"),
         ({"task": "binary"}, "must be yes or no"),
         ({"task": "numerical", "answer": "two"}, "must be a plain number"),
+        ({"task": "numerical", "answer": "\u0663"}, "must be a plain number"),
+        ({"task": "numerical", "answer": "1" * 5000}, "must be a plain number"),
         ({"task": "spatial_grounding", "evidence": {}}, r"needs 'evidence\.boxes'"),
+        ({"question": " \n"}, "must not be empty"),
+        ({"question": "half \ud800"}, "'question' holds half a surrogate pair"),
+        ({"options": ["half \udfff"]}, r"'options\[0\]' holds half a surrogate pair"),
+        ({"media": "v\0.mp4"}, "'media' is no path"),
+        ({"media": None}, "task 'temporal_grounding' needs 'media'"),
+        ({"evidence": {"spans": [[0, math.inf]]}}, "finite"),
+        ({"evidence": {"spans": [[0, math.nan]]}}, "finite"),
+        ({"evidence": {"spans": [[0, 10**400]]}}, "finite"),
+        *(
+            ({"evidence": {"spans": [[2, 5]], "boxes": [BOX | {"time_s": time_s}]}}, "seconds >= 0")
+            for time_s in (math.nan, -0.5, True, math.inf, "3", 10**400)
+        ),
     ],
 )
 def test_mistakes_are_named(change, message):
@@ -124,11 +140,17 @@ def test_video_r1_rows(tmp_path):
     samples, bad = read_records(path)
     assert len(samples) == 1
     assert "8" in str(bad[0])
+    path.write_text('[{"problem_id": 9, "problem": NaN}, ' + json.dumps(VIDEO_R1) + "]")
+    samples, (broken,) = read_records(path)
+    assert ([sample.id for sample in samples], broken.id) == (["7"], "9")
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"r1\.json: not JSON"):
+        read_records(path)
     assert "no <answer>" in str(bad[0])
 
 
 def test_files_of_no_known_format(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"data\.train_path"):
+    with pytest.raises(FileNotFoundError, match=r"data\.sources\.train_path"):
         read_records(tmp_path / "none.jsonl")
     (tmp_path / "r.csv").touch()
     with pytest.raises(ValueError, match=r"unknown format '\.csv'"):
@@ -136,3 +158,27 @@ def test_files_of_no_known_format(tmp_path):
     (tmp_path / "r.json").write_text("{}")
     with pytest.raises(ValueError, match="expected a list of rows, got dict"):
         read_records(tmp_path / "r.json")
+
+
+def test_a_question_beyond_the_limit_is_a_bad_sample(tmp_path):
+    path = tmp_path / "r.jsonl"
+    long = RECORD | {"id": "v2", "question": "x" * 90, "options": ["y" * 11]}
+    path.write_text(json.dumps(RECORD) + "\n" + json.dumps(long) + "\n")
+    samples, (bad,) = read_records(path, max_text_chars=100)
+    assert [sample.id for sample in samples] == ["v1"]
+    assert "101 characters, at most 100 (data.sources.max_text_chars)" in str(bad)
+    assert len(read_records(path, max_text_chars=101)[0]) == 2
+
+
+@pytest.mark.parametrize("line", ["NaN", "{" * 10_000, '"\\ud800"', '{"id": "\\ud800"}', "[1e999]"])
+def test_what_no_program_should_write_is_a_bad_sample(tmp_path, line):
+    path = tmp_path / "r.jsonl"
+    path.write_text(line + "\n" + json.dumps(RECORD) + "\n")
+    samples, (bad,) = read_records(path)
+    assert [sample.id for sample in samples] == ["v1"]
+    str(bad).encode()
+
+
+@pytest.mark.parametrize("option", ["A. cup", "A.cup", "A) cup", "A: cup", "cup"])
+def test_letters_of_options_are_taken_off(option):
+    assert parse_video_r1(VIDEO_R1 | {"options": [option, "B. pen"]}).options == ("cup", "pen")

@@ -45,7 +45,7 @@ def test_files_of_a_run_hold_every_step_of_it_once(small_run, tmp_path, rewarded
     small_run("visd", tmp_path, *observers, *three, f"--ckpt_path={tmp_path}/all/step=2.ckpt")
     assert steps_in(tmp_path) == [0, 1, 2]
     one = ["--trainer.max_steps=1", "--trainer.val_check_interval=1"]
-    small_run("visd", tmp_path, *observers, *one)
+    small_run("visd", tmp_path, *observers, *one, "--overwrite")
     assert steps_in(tmp_path) == [0]
 
 

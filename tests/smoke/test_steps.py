@@ -51,8 +51,9 @@ def test_a_window_that_may_not_fit_names_the_number_of_pieces_that_runs(small_ru
         "--trainer.max_steps=1",
     ]
     small_run("grpo", tmp_path, *small, *pieces)
+    more = ["--overwrite", f"--trainer.val_check_interval={needed + 1}"]
     with pytest.raises(ValueError, match=rf"val_check_interval {needed + 1} .* multiple of"):
-        small_run("grpo", tmp_path, *small, *pieces, f"--trainer.val_check_interval={needed + 1}")
+        small_run("grpo", tmp_path, *small, *pieces, *more)
 
 
 TWO = """

@@ -107,3 +107,11 @@ def test_a_checkpoint_counts_in_the_resuming_runs_pieces(stage):
     stage.trainer.accumulate_grad_batches = 3
     stage.on_load_checkpoint(checkpoint)
     assert progress == {part: dict.fromkeys(names, 18) for part in ("total", "current")}
+
+
+def test_a_checkpoint_of_another_stage_is_refused(stage):
+    checkpoint = {}
+    stage.on_save_checkpoint(checkpoint)
+    assert checkpoint["stage"] == "OnPolicyModule"
+    with pytest.raises(ValueError, match="a checkpoint of RMSDModule, but .* OnPolicyModule: name"):
+        stage.on_load_checkpoint(checkpoint | {"stage": "RMSDModule"})

@@ -102,7 +102,7 @@ def test_truncated_rollouts_make_no_pair_and_earn_the_least(
     sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG, "<think>t…"])
     window_of(stage, sampled)
     scores = stage.score_groups(sampled)
-    paid = torch.tensor(scores.columns["disc"])[0]
+    paid = torch.tensor(scores.columns["reward/disc"])[0]
     assert paid[2] == paid[:2].min()
     students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
     expected = -logsigmoid(teachers[0][0] - students[0, :2]).mean()

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 from lit_vdistill.world import build
 from lit_vdistill.world.build import build_world
 from lit_vdistill.world.config import WorldConfig
@@ -21,3 +23,11 @@ def test_only_what_is_trained_on_has_a_pool(world):
     pools = PoolStore(world / "pool.jsonl").load()
     assert all(key.startswith("train") for key in pools)
     assert {len(pool) for pool in pools.values()} == {8}
+
+
+def test_two_at_once_render_one_world(tmp_path):
+    config = WorldConfig(train_videos=3, val_videos=1, test_videos=1)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: build_world(tmp_path / "world", config), range(2)))
+    assert (tmp_path / "world" / "world.json").is_file()
+    assert not (tmp_path / "world.partial").exists()
