@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DELETE_ON_ERROR:
 
 # Fewer videos, steps and samples than the recipes': both stages are to be seen in five minutes.
-DEMO := --overwrite --data.sources.media_root runs/demo_world --data.world.train_videos 400 --data.world.test_videos 3
+DEMO := --overwrite --data.sources.media_root runs/demo_world --data.world.train_videos 400 --data.world.val_videos 30 --data.world.test_videos 3
 STAGE2 := --data.loader.batch_size 16 --trainer.max_steps 40 --trainer.val_check_interval 40 --model.validation.num_samples 4
 
 # Stage 1 in short, from random weights; then R-MSD from the stage-1 student that lies in experiments/.

@@ -18,7 +18,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.utilities import rank_zero_only
 
 # Importing them lets YAML name callbacks without their package.
 import callbacks
@@ -216,7 +215,7 @@ class VDistillCLI(LightningCLI):
         return trainer
 
     def before_instantiate_classes(self) -> None:
-        """Take the run's folder, then fit earlier stages where their students are missing."""
+        """Fit earlier stages first where their students are missing."""
         assert self.subcommand is not None
         config = self.config[self.subcommand]
         if "://" in str(config.ckpt_path or ""):
@@ -229,8 +228,6 @@ class VDistillCLI(LightningCLI):
             config.trainer.callbacks = [
                 c for c in shown if not c.class_path.endswith("RunProgress")
             ]
-        if self.subcommand == "fit" and not config.trainer.fast_dev_run:
-            self._claim_folder(Path(config.run_dir), config.ckpt_path, overwrite=config.overwrite)
         named = set(_flatten(config.model.as_dict()).values())
         for folder, stage in config.stage1_config or []:
             student = str(Path(folder) / "student")
@@ -250,7 +247,7 @@ class VDistillCLI(LightningCLI):
                 raise SystemExit(code)
 
     def _claim_folder(self, folder: Path, ckpt_path: str | None, *, overwrite: bool) -> None:
-        if rank_zero_only.rank != 0:
+        if not self.trainer.is_global_zero:
             return
         try:
             claim(folder, ckpt_path, overwrite=overwrite)
@@ -263,11 +260,16 @@ class VDistillCLI(LightningCLI):
         raise SystemExit(2)
 
     def before_fit(self) -> None:
-        """Refuse a checkpoint that cannot be read here; no hook of a run comes before DeepSpeed's.
+        """Take the run's folder, once all else is in order.
+
+        And refuse a checkpoint that cannot be read here: no hook of a run comes before DeepSpeed's.
 
         Raises:
             ValueError: For one of DeepSpeed's from another number of processes.
         """
+        config = self.config.fit
+        if not config.trainer.fast_dev_run:
+            self._claim_folder(Path(config.run_dir), config.ckpt_path, overwrite=config.overwrite)
         deepspeed = getattr(self.trainer.strategy, "config", None)
         if isinstance(deepspeed, dict):
             count = self.trainer.num_devices * self.trainer.num_nodes

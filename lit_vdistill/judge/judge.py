@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from lit_vdistill.rewards import Reward
 from lit_vdistill.types import VideoSample
@@ -48,7 +48,7 @@ class Judge(Protocol):
         ...
 
 
-def is_feedback(found: Any) -> bool:
+def is_feedback(found: Any) -> TypeGuard[str]:
     """Whether what a judge has said can be told to a teacher: a text, not empty, in UTF-8."""
     if not isinstance(found, str) or not found.strip():
         return False

@@ -10,12 +10,13 @@ from typing import Any
 from lit_vdistill.responses.grammar import number
 from lit_vdistill.types import Facts, MediaType, Task, VideoSample
 
-_NEED_A_MEDIUM = (
+NEED_A_MEDIUM = (
     Task.TEMPORAL_GROUNDING,
     Task.TEMPORAL_MCQ,
     Task.SPATIAL_GROUNDING,
     Task.SPATIO_TEMPORAL_QA,
 )
+"""Tasks whose answers are times and places in a medium."""
 _HUGE = 1e18
 """No time, coordinate or size comes near it."""
 
@@ -31,7 +32,7 @@ def check_sample(sample: VideoSample) -> None:
     _check_texts(sample)
     if (sample.media is None) != (sample.media_type == "text"):
         raise ValueError(f"'media' is {sample.media!r} but 'media_type' is '{sample.media_type}'")
-    if sample.media is None and sample.task in _NEED_A_MEDIUM:
+    if sample.media is None and sample.task in NEED_A_MEDIUM:
         raise ValueError(f"task '{sample.task}' needs 'media': its answer is a place in one")
     _check_answer(sample)
     for start, end in sample.evidence.spans:

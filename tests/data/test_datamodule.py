@@ -14,6 +14,7 @@ from lit_vdistill.data.dataset import Item, PromptConfig, collate
 from lit_vdistill.data.mixture import Mixture
 from lit_vdistill.media.video import MediaReader
 from lit_vdistill.readers.records import BadSample, read_records, write_records
+from lit_vdistill.readers.schema import NEED_A_MEDIUM
 from lit_vdistill.types import Task
 
 
@@ -189,7 +190,8 @@ def test_the_longest_prompt_is_no_shorter_than_any(make_data, template):
 
     Image.new("RGB", (300, 40), (200, 40, 40)).save(make_data.root / "i.png")
     samples, _ = read_records(make_data.root / "train.jsonl")
-    texts = [replace(s, id=f"t{s.id}", media=None, media_type="text") for s in samples[:9]]
+    alone = [s for s in samples[:9] if s.task not in NEED_A_MEDIUM]
+    texts = [replace(s, id=f"t{s.id}", media=None, media_type="text") for s in alone]
     images = [replace(s, id=f"i{s.id}", media="i.png", media_type="image") for s in samples[:9]]
     for part in (samples, texts, images, texts + images + samples):
         write_records(make_data.root / "train.jsonl", part)
@@ -208,9 +210,9 @@ def test_the_longest_prompt_is_no_shorter_than_any(make_data, template):
 
 def test_a_short_question_with_a_long_instruction_may_be_the_longest_prompt(make_data):
     samples, _ = read_records(make_data.root / "train.jsonl")
-    text = replace(samples[0], media=None, media_type="text", options=("a", "b"), answer="A")
-    where = replace(text, id="w", task=Task.SPATIAL_GROUNDING, question="Where is the red dog?")
-    when = replace(text, id="t", task=Task.TEMPORAL_MCQ, question="When?")
+    asked = replace(samples[0], options=("a", "b"), answer="A")
+    where = replace(asked, id="w", task=Task.SPATIAL_GROUNDING, question="Where is the red dog?")
+    when = replace(asked, id="t", task=Task.TEMPORAL_MCQ, question="When?")
     lengths = []
     for part in ([where], [when], [where, when], [when, where]):
         write_records(make_data.root / "train.jsonl", part)

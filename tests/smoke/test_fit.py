@@ -3,8 +3,10 @@ import json
 import math
 
 import pytest
+import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from lit_vdistill.__main__ import main
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.types import Task
 
@@ -12,20 +14,22 @@ RECIPES = (
     "rmsd", "grpo", "dapo", "sft_rl", "gad", "visd", "rlsd", "rmsd_then_visd", "opd", "teacher_4m",
 )  # fmt: skip
 STAGES = {
+    "sft_perception": "perception",
     "sft": "stage1",
     "sft_privileged": "stage1_privileged",
     **{name: name for name in RECIPES},
 }
+BEFORE = {"sft_perception": "untrained", "sft": "start", "teacher_4m": "start"}
 
 
 @pytest.mark.parametrize("config", STAGES)
 def test_every_stage_and_baseline_fits_two_steps(small_run, tmp_path, config):
-    is_supervised = config in ("sft", "sft_privileged", "teacher_4m")
+    is_supervised = config in ("sft_perception", "sft", "sft_privileged", "teacher_4m")
     small = [] if is_supervised else ["--model.loss.group_size=2"]
     small += ["--model.teacher.path=tiny/qwen3-vl/4m"] if config == "opd" else []
     small_run(config, tmp_path, *small)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    before = "untrained" if config in ("sft", "teacher_4m") else "stage1"
+    before = BEFORE.get(config, "stage1")
     assert set(summary) == {"seconds", before, STAGES[config]}
     assert summary[before]["step"] == 0
     assert summary[STAGES[config]]["step"] == 2
@@ -123,9 +127,8 @@ def test_wandb_runs_offline_with_a_table_of_rollouts(small_run, tmp_path):
     small_run("rmsd", tmp_path, "--model.loss.group_size=2", *logger)
     (table,) = tmp_path.rglob("*.table.json")
     columns = json.loads(table.read_text())["columns"]
-    assert {"question", "response", "matched_teacher", "content", "disc", "advantage"} <= set(
-        columns
-    )
+    rewards = {f"reward/{name}" for name in ("content", "disc", "total")}
+    assert {"question", "response", "matched_teacher", "advantage", *rewards} <= set(columns)
     rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").open()]
     assert len(rows) == 3 * 2
     assert set(rows[0]) == set(columns)
@@ -140,6 +143,31 @@ def test_scoring_commands_print_the_metrics_of_their_split(
     assert f"{split}/score" in printed
     assert f"{split}/reward" in printed
     assert f"{split}/facts" in printed
+
+
+def test_a_saved_config_is_complete(small_run, tmp_path, capsys):
+    quiet = "--trainer.enable_progress_bar=false"
+    small_run("grpo", tmp_path, "--model.loss.group_size=2", "--overwrite", quiet)
+    main(["validate", "--config", str(tmp_path / "config.yaml")])
+    assert "val/score" in capsys.readouterr().out
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert (saved["base"], saved["overwrite"]) == (None, False)
+
+
+def test_a_used_folder_is_refused_in_one_line(small_run, tmp_path, capsys):
+    (tmp_path / "student").mkdir()
+    with pytest.raises(SystemExit) as caught:
+        small_run("grpo", tmp_path)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"run_dir {tmp_path} holds a run" in said
+    assert "--overwrite" in said
+
+
+def test_a_remote_checkpoint_is_refused(small_run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        small_run("grpo", tmp_path, "--ckpt_path=https://example.org/last.ckpt")
+    assert "expected a file on this machine" in capsys.readouterr().err
 
 
 def test_predict_writes_an_answer_to_every_held_out_prompt(small_run, tmp_path):
