@@ -9,6 +9,7 @@ Numbers are finite: what is not is written as null and refused when read.
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,15 +126,17 @@ def _end_last_line(path: Path) -> None:
     if not path.exists():
         return
     with path.open("rb+") as file:
-        raw = file.read()
-        end = raw.rfind(b"\n") + 1
-        if end == len(raw):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if size == 0 or file.read() == b"\n":
             return
-        if _is_readable(raw[end:]):
+        file.seek(0)
+        *_, last = file
+        if _is_readable(last):
             file.write(b"\n")
             return
-        logger.warning("%s: cut off an incomplete last line: %s", path, _shown(raw[end:]))
-        file.truncate(end)
+        logger.warning("%s: cut off an incomplete last line: %s", path, _shown(last))
+        file.truncate(size - len(last))
 
 
 def _is_readable(line: bytes) -> bool:

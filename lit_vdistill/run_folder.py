@@ -7,6 +7,8 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+_RESULTS = ("checkpoints", "student", "summary.json")
+"""What takes a run's time to make, in its folder."""
 _held: list[BaseFileLock] = []
 
 
@@ -30,7 +32,7 @@ def claim(folder: Path, ckpt_path: str | None, *, overwrite: bool) -> None:
     Args:
         folder: The run's folder; it need not exist.
         ckpt_path: The checkpoint that the run goes on from: one from this folder goes on in it.
-        overwrite: Whether an earlier run's checkpoints may be deleted, and its files replaced.
+        overwrite: Whether what an earlier run has made may be deleted.
 
     Raises:
         RunFolderError: When a run is writing into the folder, or an earlier one has and this one
@@ -56,13 +58,15 @@ def claim(folder: Path, ckpt_path: str | None, *, overwrite: bool) -> None:
             f"run_dir {folder} holds a run: {more}name another folder (--run_dir), or let this run "
             "replace it (--overwrite)"
         )
-    # A new run's files replace those of the old one, except where numbers are counted on: old
-    # checkpoints would lie beside new ones.
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    # All that an interrupted new run would else be taken to have made.
+    for name in _RESULTS:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _left_by_a_run(folder: Path) -> bool:
     """Whether there is what took time to make; a run that was refused at its start leaves none."""
-    checkpoints = folder / "checkpoints"
-    has_checkpoints = checkpoints.is_dir() and any(checkpoints.iterdir())
-    return has_checkpoints or any((folder / name).exists() for name in ("summary.json", "student"))
+    found = [folder / name for name in _RESULTS]
+    return any(any(path.iterdir()) if path.is_dir() else path.exists() for path in found)

@@ -28,11 +28,13 @@ def test_a_new_folder_is_made(tmp_path):
 def test_a_folder_without_what_took_time_to_make_is_free(tmp_path, name):
     (tmp_path / name).write_text("x")
     claim(tmp_path, None, overwrite=False)
+    assert (tmp_path / name).read_text() == "x"
 
 
 @pytest.mark.parametrize("name", ["summary.json", "student"])
 def test_what_a_finished_run_leaves_is_kept(tmp_path, name):
     (tmp_path / name).mkdir()
+    (tmp_path / name / "x").write_text("x")
     with pytest.raises(RunFolderError, match=r"holds a run: name another folder"):
         claim(tmp_path, None, overwrite=False)
 
@@ -50,9 +52,12 @@ def test_a_run_goes_on_in_its_own_folder(used):
     assert last.exists()
 
 
-def test_overwriting_removes_old_checkpoints_and_nothing_of_the_user(used):
+def test_overwriting_removes_what_the_old_run_made_and_nothing_of_the_user(used):
+    """A new run that is killed must not be taken for one that has finished."""
+    (used / "student").mkdir()
+    (used / "summary.json").write_text("{}")
     claim(used, None, overwrite=True)
-    assert not (used / "checkpoints").exists()
+    assert not any((used / name).exists() for name in ("checkpoints", "student", "summary.json"))
     assert (used / "notes.txt").exists()
 
 

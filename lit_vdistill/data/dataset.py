@@ -117,7 +117,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         self._items: dict[int, Item] = {}
         self._indices: dict[str, int] = {}
         self._pixels: dict[str, Tensor] = {}
-        self._last_medium: tuple[str, Medium] | None = None
+        self._last_medium: tuple[tuple[str, str], Medium] | None = None
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -215,8 +215,8 @@ class PromptDataset(Dataset[Item | BadSample]):
 
     def _read(self, media: str, kind: str) -> Medium:
         """Frames of a medium; those of the last one are at hand for the next question about it."""
-        if self._last_medium is None or self._last_medium[0] != media:
-            self._last_medium = (media, self.reader.read(media, kind))
+        if self._last_medium is None or self._last_medium[0] != (media, kind):
+            self._last_medium = ((media, kind), self.reader.read(media, kind))
         return self._last_medium[1]
 
     def _keep(self, index: int, item: Item) -> None:

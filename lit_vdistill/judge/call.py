@@ -52,13 +52,12 @@ class JudgeCall:
     def _wait(self) -> list[str | None]:
         count = len(self._cases)
         try:
-            found = self._told.result(max(0.0, self._deadline - time.monotonic()))
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            is_late = isinstance(error, TimeoutError) and not self._told.done()
-            late = f"no answer within {self._timeout_s} s (credit.judge_timeout_s)"
-            return self._failed(late if is_late else f"{type(error).__name__}: {error}")
+            error = self._told.exception(max(0.0, self._deadline - time.monotonic()))
+        except TimeoutError:
+            return self._failed(f"no answer within {self._timeout_s} s (credit.judge_timeout_s)")
+        if error is not None:
+            return self._failed(f"{type(error).__name__}: {error}")
+        found = self._told.result()
         if not isinstance(found, (list, tuple)) or len(found) != count:
             size = len(found) if isinstance(found, (list, tuple)) else type(found).__name__
             return self._failed(f"expected {count} answers, got {size}")

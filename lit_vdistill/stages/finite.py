@@ -38,20 +38,20 @@ def loss_error(
     )
 
 
-def gradient_error(step: int, norm: float, samples: Sequence[str], *, has_moved: bool) -> None:
-    """Stop at a gradient that is no number; its norm is equal on all processes.
+def gradient_error(
+    step: int, name: str, norm: float, samples: Sequence[str], *, has_moved: bool
+) -> NonFiniteError:
+    """Why a step cannot be taken whose loss is a number.
 
     Args:
         step: Optimizer steps that were taken before.
-        norm: The norm of the whole gradient.
+        name: Of the norm in the logs.
+        norm: Equal on all processes.
         samples: Ids of this process' samples of the step.
         has_moved: Whether the norm is known only behind the optimizer's step.
-
-    Raises:
-        NonFiniteError: Always.
     """
     state = "the weights are lost" if has_moved else "no weight has moved"
-    raise NonFiniteError(
-        f"step {step}: the loss is a number, but policy/grad_norm is {norm}, in a step with the "
+    return NonFiniteError(
+        f"step {step}: the loss is a number, but {name} is {norm}, in a step with the "
         f"samples {', '.join(samples)}; {state}, {_KEPT}"
     )

@@ -138,7 +138,8 @@ class StepLoop(LightningModule, ABC):
         Raises:
             ValueError: For a checkpoint of another stage.
         """
-        theirs, ours = checkpoint["stage"], type(self).__name__
+        theirs = checkpoint.get("stage", "an earlier version")
+        ours = type(self).__name__
         if theirs != ours:
             raise ValueError(
                 f"ckpt_path: a checkpoint of {theirs}, but this run's model is {ours}: name one of "

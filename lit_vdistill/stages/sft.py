@@ -65,7 +65,11 @@ class SFTModule(VLMStage):
         ]
         self.pieces = cut(costs, turn.num_pieces, self.max_tokens)
         lengths = [len(row.completion_ids) for targets in self.targets for row in targets]
-        self.counts = processes.sum_over({"tokens": float(sum(lengths))})
+        places = {item.sample.media or item.sample.id for item in items}
+        # Over all processes: where weights are sharded, all make the calls of a check or none does.
+        self.counts = processes.sum_over(
+            {"tokens": float(sum(lengths)), "shared": float(len(lengths) - len(places))}
+        )
         qualities = [scored.quality for scored in chosen]
         self.metrics.add("train/target_quality", sum(qualities), len(qualities))
         self.metrics.add_sum("step/tokens", float(sum(costs)))
@@ -80,7 +84,7 @@ class SFTModule(VLMStage):
         rows = [replace(r, prompt=n) for n, i in enumerate(indices) for r in self.targets[i]]
         media = [turn.window.items[i].sample.media for i in indices]
         prompts, rows = share_media(prompts, rows, media)
-        if len(prompts) < len(rows):
+        if self.counts["shared"]:
             self.verify_once(prompts, rows)
         scores = completion_logprobs(self.policy, prompts, rows)
         if weight:

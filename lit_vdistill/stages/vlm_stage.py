@@ -255,18 +255,19 @@ class VLMStage(StepLoop):
         }
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the policy's gradient norm before clipping; DeepSpeed keeps gradients to itself.
+        """Log each network's gradient norm before clipping; DeepSpeed keeps gradients to itself.
 
         Raises:
-            NonFiniteError: When it is no number.
+            NonFiniteError: When one is no number.
         """
-        assert self.policy is not None
-        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
-        if gradients:
-            norm = torch.nn.utils.get_total_norm(gradients)
-            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-            self.log("policy/grad_norm", norm, batch_size=1, sync_dist=True)
-            self._check_gradient(float(norm), has_moved=False)
+        for group in optimizer.param_groups:
+            gradients = [p.grad for p in group["params"] if p.grad is not None]
+            if gradients:
+                norm = torch.nn.utils.get_total_norm(gradients)
+                norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+                name = f"{group['name']}/grad_norm"
+                self.log(name, norm, batch_size=1, sync_dist=True)
+                self._check_gradient(name, float(norm), has_moved=False)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step; what DeepSpeed tells behind it is checked before anything is saved.
@@ -277,9 +278,10 @@ class VLMStage(StepLoop):
         super().optimizer_step(*args, **kwargs)
         told = getattr(self.trainer.strategy.model, "get_global_grad_norm", lambda: None)()
         if told is not None:
-            self._check_gradient(float(told), has_moved=True)
+            self._check_gradient("DeepSpeed's global norm", float(told), has_moved=True)
 
-    def _check_gradient(self, norm: float, *, has_moved: bool) -> None:
+    def _check_gradient(self, name: str, norm: float, *, has_moved: bool) -> None:
         # A scaler of float16 losses finds the largest scale by such steps, and leaves them out.
-        if not math.isfinite(norm) and not str(self.trainer.precision).startswith("16"):
-            gradient_error(self.global_step, norm, self.step_samples, has_moved=has_moved)
+        if math.isfinite(norm) or str(self.trainer.precision).startswith("16"):
+            return
+        raise gradient_error(self.global_step, name, norm, self.step_samples, has_moved=has_moved)

@@ -2,6 +2,14 @@
 
 import pytest
 
+FAMILIES = ["qwen3-vl", "qwen2.5-vl"]
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request, families):
+    """A tiny student of each family: model and processor."""
+    return families[request.param]
+
 
 @pytest.fixture
 def groups_of():

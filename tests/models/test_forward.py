@@ -13,13 +13,7 @@ from lit_vdistill.models.prompt import PromptFeatures, split_prompt
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.rollouts.shared_cache import PromptCache
 
-FAMILIES = ["qwen3-vl", "qwen2.5-vl"]
 COMPLETIONS = [(300, 301, 302, 303), (310,), (320, 321), (330, 331, 332, 333, 334, 335)]
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request, families):
-    return families[request.param]
 
 
 @pytest.fixture

@@ -8,13 +8,7 @@ from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.models.shared_media import share_media
 
-FAMILIES = ["qwen3-vl", "qwen2.5-vl"]
 QUESTIONS = ["When is the red shape visible?", "When is the blue disc there?", "Where?"]
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request, families):
-    return families[request.param]
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def test_a_saved_config_is_complete(small_run, tmp_path, capsys):
 
 
 def test_a_used_folder_is_refused_in_one_line(small_run, tmp_path, capsys):
-    (tmp_path / "student").mkdir()
+    (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(SystemExit) as caught:
         small_run("grpo", tmp_path)
     assert caught.value.code == 2

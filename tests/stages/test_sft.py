@@ -4,6 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lit_vdistill import processes
+from lit_vdistill.data.dataset import PromptBatch
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.models.tokens import response_ids
@@ -89,3 +91,44 @@ def test_how_much_is_told_varies_over_the_steps(batch_of, prepare):
     feedback = {t.split("Feedback on an earlier answer: ")[1] for t in told if "Feedback" in t}
     assert {"is wrong" in text for text in feedback} == {True, False}
     assert told_of(stage_of(PrivilegedSFTModule, prepare, 0), batch)[0] == told[0]
+
+
+def test_questions_about_one_medium_share_it_and_learn_the_same(batch_of, prepare, make_prompt):
+    """Beside a text, in one piece and in two, of which one shares nothing."""
+    stage = stage_of(SFTModule, prepare)
+    whole = batch_of(["B"], ["A"], ["B"], prompts=({}, {}, {"kind": "text"}))
+    first, second, text = whole.items
+    asked = make_prompt(stage.processor, "s0", question="Where is it?")
+    second = replace(second, sample=replace(second.sample, media="s0"), prompt=asked)
+    batch = PromptBatch((first, second, text))
+    prompts, rows = prompts_and_rows(stage, batch)
+    scores = completion_logprobs(stage.policy, prompts, rows)
+    expected = (-scores.logprobs[scores.mask].mean()).item()
+    for num_pieces in (1, 2):
+        stage.trainer.accumulate_grad_batches = num_pieces
+        for piece in range(num_pieces):
+            turn = WindowTurn(batch, piece=piece, num_pieces=num_pieces)
+            stage.training_step(turn, piece)
+        assert stage._values["train/loss"] == pytest.approx(expected, rel=1e-5)
+    patches = int(first.prompt.grid_thw.prod(dim=-1).sum())
+    stage.trainer.accumulate_grad_batches = 1
+    stage.training_step(WindowTurn(batch), 0)
+    assert stage._values["shared/vision_patches"] == patches
+    assert stage._values["shared/vision_patches_by_row"] == 2 * patches
+
+
+@pytest.mark.parametrize("elsewhere", [0.0, 3.0])
+def test_the_check_of_sharing_is_made_by_all_processes_or_by_none(
+    batch_of, prepare, monkeypatch, elsewhere
+):
+    """Weights that are sharded are gathered by all: one that checks alone would wait for ever."""
+    stage, checked = stage_of(SFTModule, prepare), []
+    monkeypatch.setattr(stage, "verify_once", lambda prompts, rows: checked.append(len(rows)))
+    alone = processes.sum_over
+    monkeypatch.setattr(
+        processes,
+        "sum_over",
+        lambda values: (found := alone(values)) | {"shared": found["shared"] + elsewhere},
+    )
+    stage.training_step(WindowTurn(batch_of(["B"], ["A"])), 0)
+    assert checked == ([2] if elsewhere else [])
