@@ -93,7 +93,6 @@ def grpo_fit(arena: Arena, num_steps: int) -> dict[str, Callable[[], list[float]
 def _stock_inputs(arena: Arena, completions: Tensor) -> dict[str, Tensor]:
     """A row a completion, each with the whole prompt and all of its pixels."""
     prompt, count = arena.prompt, len(completions)
-    assert prompt.pixels is not None
     assert prompt.grid_thw is not None
     ids = torch.cat([prompt.input_ids.expand(count, -1), completions], dim=1)
     types = torch.cat([prompt.token_types.expand(count, -1), torch.zeros_like(completions)], dim=1)
@@ -101,7 +100,7 @@ def _stock_inputs(arena: Arena, completions: Tensor) -> dict[str, Tensor]:
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "mm_token_type_ids": types,
-        "pixel_values_videos": prompt.pixels.repeat(count, 1),
+        "pixel_values_videos": prompt.tower_input().repeat(count, 1),
         "video_grid_thw": prompt.grid_thw.repeat(count, 1),
     }
 

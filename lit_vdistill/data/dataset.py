@@ -1,8 +1,6 @@
 """From a record to tensors: one item a sample, one batch of items."""
 
-import ctypes
 import heapq
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 from transformers import ProcessorMixin
 
+from lit_vdistill.data.arena import Arena
 from lit_vdistill.media.video import MediaError, MediaReader
 from lit_vdistill.models.prompt import EncodedPrompt, encode_prompt
 from lit_vdistill.models.tokens import spelt_out
@@ -21,8 +20,8 @@ from lit_vdistill.responses.prompts import PromptTemplate, render_messages
 from lit_vdistill.types import Medium, ScoredResponse, Task, TeacherResponse, VideoSample
 
 BoxUnits = Literal["pixels", "thousandths"]
-_TRIM_EVERY = 256
-"""Kept items after which freed memory is given back."""
+_ITEM_BYTES = 4096
+"""What a kept item takes beside its tensors' values: records, responses, the tensors themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +112,10 @@ class PromptDataset(Dataset[Item | BadSample]):
         self.processor = processor
         self.template = template
         self.box_units: BoxUnits = box_units
-        self._free_bytes = int(memory_gib * 2**30)
+        self._arena = Arena(int(memory_gib * 2**30))
         self._items: dict[int, Item] = {}
         self._indices: dict[str, int] = {}
-        self._pixels: dict[str, Tensor] = {}
+        self._pixels: dict[tuple[str | None, str], Tensor] = {}
         self._last_medium: tuple[tuple[str, str], Medium] | None = None
 
     def __len__(self) -> int:
@@ -136,7 +135,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         item = self._encode(self.samples[index])
         if isinstance(item, Item):
             self._keep(index, item)
-            return _to_send(item)
+            return _to_send(self._items.get(index, item))
         return item
 
     def index_of(self, sample_id: str) -> int:
@@ -221,19 +220,20 @@ class PromptDataset(Dataset[Item | BadSample]):
 
     def _keep(self, index: int, item: Item) -> None:
         """Remember an item while there is room, sharing the pixels of its medium."""
-        pixels, media = item.prompt.pixels, item.sample.media
-        if pixels is not None and media is not None:
-            if media not in self._pixels:
-                size = pixels.numel() * pixels.element_size()
-                if size > self._free_bytes:
-                    return
-                self._free_bytes -= size
-                self._pixels[media] = pixels
-            item = replace(item, prompt=replace(item.prompt, pixels=self._pixels[media]))
-        if self._free_bytes > 0:
-            self._items[index] = item
-            if len(self._items) % _TRIM_EVERY == 0:
-                give_back_freed_memory()
+        prompt, medium = item.prompt, (item.sample.media, item.sample.media_type)
+        tensors = prompt.tensors()
+        known = self._pixels.get(medium)
+        if known is not None:
+            del tensors["pixels"]
+        copies = self._arena.keep(list(tensors.values()), _ITEM_BYTES)
+        if copies is None:
+            return
+        kept: dict[str, Any] = dict(zip(tensors, copies, strict=True))
+        if known is not None:
+            kept["pixels"] = known
+        elif prompt.pixels is not None:
+            self._pixels[medium] = kept["pixels"]
+        self._items[index] = replace(item, prompt=replace(prompt, **kept))
 
 
 def _to_send(item: Item) -> Item:
@@ -243,18 +243,6 @@ def _to_send(item: Item) -> Item:
     for each tensor until the process may open no more.
     """
     return item if get_worker_info() is None else replace(item, prompt=item.prompt.clone())
-
-
-def give_back_freed_memory() -> None:
-    """Return to the system what was freed between things that are kept; on glibc, else nothing.
-
-    Pixels are encoded anew with each question about a medium, then dropped for those that are kept.
-    The kept items lie between them on the heap, and without this a process holds on to nearly a
-    medium's pixels for each question: 3.0 GB instead of 1.6 in a run of `configs/sft.yaml`.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def _text_length(sample: VideoSample) -> int:

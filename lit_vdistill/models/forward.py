@@ -61,7 +61,8 @@ def encode_vision(
         seen[i] = replace(prompts[i], features=PromptFeatures((), ()))
     media = [i for i in unseen if prompts[i].kind != "text"]
     if media:
-        pixels = torch.cat([_given(prompts[i].pixels) for i in media])
+        device = next(backbone.visual.parameters()).device
+        pixels = torch.cat([prompts[i].tower_input(device) for i in media])
         grids = torch.cat([_given(prompts[i].grid_thw) for i in media])
         found = _look(backbone, pixels, grids)
         first = 0

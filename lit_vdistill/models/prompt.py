@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
@@ -36,6 +36,35 @@ class PromptFeatures:
 
 
 @dataclass(frozen=True, slots=True)
+class PixelScale:
+    """How a processor makes what its tower reads of colour values in 0…255."""
+
+    mean: tuple[float, ...]
+    """By colour, in colour values."""
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, part: Any) -> "PixelScale":
+        """That of an image or video processor.
+
+        Args:
+            part: With `image_mean`, `image_std`, `rescale_factor` and the switches of both steps.
+        """
+        unit = 1.0 / part.rescale_factor if part.do_rescale else 1.0
+        if not part.do_normalize:
+            return cls((0.0,) * 3, (unit,) * 3)
+        # In float32, as the processor does: the same to the last bit.
+        mean, std = (torch.tensor(v) * unit for v in (part.image_mean, part.image_std))
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+    def apply(self, pixels: UInt8[Tensor, "patches values"]) -> Float[Tensor, "patches values"]:
+        """Float32 values of patches, whose values are sorted by colour first."""
+        by_colour = pixels.float().unflatten(1, (len(self.mean), -1))
+        mean, std = (pixels.new_tensor(v, dtype=torch.float32) for v in (self.mean, self.std))
+        return by_colour.sub_(mean[:, None]).div_(std[:, None]).flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedPrompt:
     """One prompt, tokenised, with its pixels."""
 
@@ -43,7 +72,10 @@ class EncodedPrompt:
     input_ids: Int[Tensor, " seq"]
     token_types: Int[Tensor, " seq"]
     """0 text, 1 image, 2 video."""
-    pixels: Float[Tensor, "patches values"] | None = None
+    pixels: UInt8[Tensor, "patches values"] | None = None
+    """Colour values in 0…255, a quarter of what a tower reads of them."""
+    pixel_scale: PixelScale | None = None
+    """What a tower reads is made of them where it runs."""
     grid_thw: Int[Tensor, "media 3"] | None = None
     """Patches along time, height and width; None without a medium."""
     kind: Literal["video", "image", "text"] = "text"
@@ -62,10 +94,23 @@ class EncodedPrompt:
         }
         return EncodedPrompt(**moved)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by field, without features."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
     def clone(self) -> "EncodedPrompt":
         """The same prompt with tensors of its own."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return replace(self, **{n: v.clone() for n, v in values.items() if isinstance(v, Tensor)})
+        copies: dict[str, Any] = {name: value.clone() for name, value in self.tensors().items()}
+        return replace(self, **copies)
+
+    def tower_input(
+        self, device: torch.device | str | None = None
+    ) -> Float[Tensor, "patches values"]:
+        """The pixels as a tower reads them, float32, on a device or where the pixels are."""
+        assert self.pixels is not None, "a prompt with a medium has pixels"
+        assert self.pixel_scale is not None, "pixels have the scale of their processor"
+        return self.pixel_scale.apply(self.pixels.to(device or self.pixels.device))
 
     def without_pixels(self) -> "EncodedPrompt":
         """The same prompt for networks whose tower has looked already.
@@ -127,10 +172,11 @@ def encode_prompt(
     if medium is not None and medium.kind == "video":
         inputs["videos"] = [torch.from_numpy(medium.frames).permute(0, 3, 1, 2)]
         inputs["video_metadata"] = [_metadata(medium.times_s)]
-        inputs |= {"do_sample_frames": False, "do_resize": False}
+        inputs["do_sample_frames"] = False
     elif medium is not None:
         inputs["images"] = [torch.from_numpy(medium.frames[0]).permute(2, 0, 1)]
-        inputs["do_resize"] = False
+    if medium is not None:
+        inputs |= {"do_resize": False, "do_rescale": False, "do_normalize": False}
     encoded = processor(**inputs)
     suffix = "_videos" if kind == "video" else ""
     seconds = encoded.get("second_per_grid_ts")
@@ -141,12 +187,17 @@ def encode_prompt(
         if "mm_token_type_ids" in encoded
         else torch.zeros_like(encoded["input_ids"][0]),
         pixels=encoded.get(f"pixel_values{suffix}"),
+        pixel_scale=None if medium is None else PixelScale.of(_reader_of(processor, kind)),
         grid_thw=encoded.get(f"{kind}_grid_thw"),
         kind=kind,
         second_per_grid=None if seconds is None else float(seconds[0]),
     )
     _check_placeholders(prompt, processor)
     return prompt
+
+
+def _reader_of(processor: ProcessorMixin, kind: str) -> Any:
+    return processor.video_processor if kind == "video" else processor.image_processor
 
 
 def _metadata(times_s: tuple[float, ...]) -> VideoMetadata:
@@ -168,8 +219,8 @@ def _check_placeholders(prompt: EncodedPrompt, processor: ProcessorMixin) -> Non
     placeholders = int((prompt.token_types > 0).sum())
     features = 0
     if prompt.grid_thw is not None:
-        part = processor.video_processor if prompt.kind == "video" else processor.image_processor
-        features = int(prompt.grid_thw.prod(dim=-1).sum()) // part.merge_size**2
+        merge_size = _reader_of(processor, prompt.kind).merge_size
+        features = int(prompt.grid_thw.prod(dim=-1).sum()) // merge_size**2
     if placeholders != features:
         raise ValueError(
             f"sample {prompt.sample_id}: {placeholders} vision placeholders for {features} vision "

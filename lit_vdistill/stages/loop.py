@@ -13,6 +13,7 @@ from lit_vdistill.models import meter
 from lit_vdistill.stages.averages import StepMetrics
 from lit_vdistill.stages.finite import loss_error
 from lit_vdistill.stages.pieces import check_pieces
+from lit_vdistill.stages.resident import resident_gib
 from lit_vdistill.stages.stopwatch import Stopwatch
 
 
@@ -162,6 +163,7 @@ class StepLoop(LightningModule, ABC):
             times = self.stopwatch.lap()
             self._values |= {f"time/{kind}_s": seconds for kind, seconds in times.items()}
             self._values["perf/tokens_per_s"] = self._values["step/tokens"] / sum(times.values())
+            self._values["perf/resident_gib"] = resident_gib()
             # Lightning would log the last known value of what was not measured in this step.
             self._logged |= self._values.keys()
             self._values |= dict.fromkeys(self._logged - self._values.keys(), math.nan)

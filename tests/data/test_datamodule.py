@@ -97,7 +97,7 @@ def test_a_loading_process_sends_copies_of_what_it_keeps(make_data, monkeypatch,
     sent = [data.train_set[index].prompt for index in (0, 0, 1)]
     kept = data.train_set._items[0].prompt
     assert all(torch.equal(prompt.pixels, kept.pixels) for prompt in sent)
-    assert len({prompt.pixels.data_ptr() for prompt in sent}) == (3 if is_worker else 2)
+    assert len({prompt.pixels.data_ptr() for prompt in sent}) == (3 if is_worker else 1)
     tensors = [name for name in kept.__slots__ if torch.is_tensor(getattr(kept, name))]
     assert set(tensors) > {"input_ids", "pixels"}
     for name in tensors:
@@ -352,27 +352,3 @@ def test_without_a_test_split_the_test_command_says_so(make_data):
     data.sources = replace(data.sources, test_path=None)
     with pytest.raises(ValueError, match=r"data\.sources\.test_path names no records"):
         data.setup("test")
-
-
-def test_freed_memory_is_given_back_while_items_are_kept(make_data, monkeypatch):
-    """Each item frees a copy of its medium's pixels: many kept questions must not hold them."""
-    given = []
-    monkeypatch.setattr(dataset, "_TRIM_EVERY", 4)
-    monkeypatch.setattr(dataset, "give_back_freed_memory", lambda: given.append(1))
-    data = make_data(memory_gib=1.0)
-    data.setup("fit")
-    for index in [*range(9), *range(9)]:
-        _ = data.train_set[index]
-    assert len(given) == 2
-
-
-@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
-def test_giving_back_asks_glibc_and_nobody_else(monkeypatch, platform):
-    asked = []
-    libraries = SimpleNamespace(malloc_trim=asked.append)
-    monkeypatch.setattr(dataset.sys, "platform", platform)
-    monkeypatch.setattr(dataset.ctypes, "CDLL", lambda name: libraries)
-    dataset.give_back_freed_memory()
-    del libraries.malloc_trim  # a C library without it, as musl
-    dataset.give_back_freed_memory()
-    assert asked == ([0] if platform == "linux" else [])

@@ -180,7 +180,7 @@ def prompt_sum(window):
     """Changes where a prompt has other tokens or other pixels."""
     return sum(
         float((prompt.input_ids * torch.arange(1, len(prompt.input_ids) + 1)).sum())
-        + (0.0 if prompt.pixels is None else prompt.pixels.double().abs().sum().item())
+        + (0.0 if prompt.pixels is None else prompt.tower_input().double().abs().sum().item())
         for prompt in window.prompts
     )
 

@@ -1,5 +1,4 @@
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -34,7 +33,7 @@ def stock_logprobs(model, prompt, completion):
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if prompt.grid_thw is not None:
         pixels = "pixel_values_videos" if prompt.kind == "video" else "pixel_values"
-        inputs |= {pixels: prompt.pixels, f"{prompt.kind}_grid_thw": prompt.grid_thw}
+        inputs |= {pixels: prompt.tower_input(), f"{prompt.kind}_grid_thw": prompt.grid_thw}
         padding = torch.zeros(len(completion), dtype=torch.long)
         inputs["mm_token_type_ids"] = torch.cat([prompt.token_types, padding])[None]
     if prompt.second_per_grid is not None:
@@ -88,10 +87,6 @@ def test_in_double_precision_packed_and_dense_differ_by_rounding_only(family, pr
                 "forward",
                 lambda self, h: rms_norm(h, h.shape[-1:], self.weight, self.variance_epsilon),
             )
-    prompts = [
-        prompt if prompt.pixels is None else replace(prompt, pixels=prompt.pixels.double())
-        for prompt in prompts
-    ]
     rows = [Row(p, ids) for p in (0, 2, 1, 3) for ids in COMPLETIONS]
     weights = torch.randn(len(rows), 6, 1, dtype=torch.float64)
 

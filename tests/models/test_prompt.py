@@ -81,3 +81,35 @@ def test_a_placeholder_in_a_teachers_text_stays_text(families):
     ids = response_ids(processor, "see <|video_pad|> here")
     assert processor.video_token_id not in ids
     assert processor.tokenizer.decode(ids) == "see <|video_pad|> here<|im_end|>"
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("kind", ["video", "image"])
+@pytest.mark.parametrize("steps", [(True, True), (True, False), (False, True), (False, False)])
+def test_a_tower_reads_what_the_processor_would_have_made(
+    families, make_prompt, monkeypatch, name, kind, steps
+):
+    """From a quarter of the memory: to the last bit, or where it only rescales to rounding."""
+    processor = families[name][1]
+    part = processor.video_processor if kind == "video" else processor.image_processor
+    rescales, normalizes = steps
+    monkeypatch.setattr(part, "do_rescale", rescales)
+    monkeypatch.setattr(part, "do_normalize", normalizes)
+    monkeypatch.setattr(part, "image_mean", [0.481, 0.457, 0.408])
+    monkeypatch.setattr(part, "image_std", [0.268, 0.261, 0.275])
+    seen = {}
+    call = type(processor).__call__
+
+    def both(self, **inputs):
+        seen["plain"] = call(self, **inputs)
+        own = {k: v for k, v in inputs.items() if k not in ("do_rescale", "do_normalize")}
+        seen["whole"] = call(self, **own)
+        return seen["plain"]
+
+    monkeypatch.setattr(type(processor), "__call__", both)
+    prompt = make_prompt(processor, "clip", kind, frames=5)
+    key = "pixel_values_videos" if kind == "video" else "pixel_values"
+    assert prompt.pixels.dtype == torch.uint8
+    off = 0.0 if normalizes else 1e-7
+    torch.testing.assert_close(prompt.tower_input(), seen["whole"][key].float(), rtol=off, atol=0)
+    assert prompt.tower_input().std() > 0

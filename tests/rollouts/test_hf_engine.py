@@ -49,7 +49,7 @@ def test_greedy_equals_stock_generate_token_by_token(engine, prompts):
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         if prompt.grid_thw is not None:
             pixels = "pixel_values_videos" if prompt.kind == "video" else "pixel_values"
-            inputs |= {pixels: prompt.pixels, f"{prompt.kind}_grid_thw": prompt.grid_thw}
+            inputs |= {pixels: prompt.tower_input(), f"{prompt.kind}_grid_thw": prompt.grid_thw}
             inputs["mm_token_type_ids"] = prompt.token_types[None]
         if prompt.second_per_grid is not None:
             inputs["second_per_grid_ts"] = torch.tensor([prompt.second_per_grid])

@@ -19,11 +19,10 @@ POLICY = VLMConfig("tiny/qwen3-vl")
 
 @pytest.fixture
 def batch(batch_of):
-    """Two samples, the second with a pixel that is no number."""
-    whole = batch_of(["B"], ["A"])
-    broken = whole.prompts[1].pixels.clone()
-    broken[0, 0] = math.nan
-    return whole.with_prompts([whole.prompts[0], replace(whole.prompts[1], pixels=broken)])
+    """Two samples, of the second of which a tower is to read what is no number."""
+    first, second = batch_of(["B"], ["A"]).prompts
+    scale = replace(second.pixel_scale, mean=(math.nan, 0.0, 0.0))
+    return batch_of(["B"], ["A"]).with_prompts([first, replace(second, pixel_scale=scale)])
 
 
 @pytest.fixture(params=[SFTModule, OnPolicyModule])
