@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-baseline test test-all check clean
+.PHONY: demo demo-baseline test test-all check fuzz clean
 .DELETE_ON_ERROR:
 
 # Fewer videos, steps and samples than the recipes': both stages are to be seen in five minutes.
@@ -24,6 +24,10 @@ test: $(VENV)/installed-dev
 
 test-all: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m matrix
+
+# Opt-in: half a million hostile records and responses, about an hour.
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m tests.fuzz --cases 500000
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -112,6 +112,11 @@ def dump(row: Any) -> bytes:
     return text.encode("utf-8", errors="backslashreplace") + b"\n"
 
 
+def has_utf8(text: str) -> bool:
+    """Whether a text can be written and tokenised: JSON may hold half a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _without_non_finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

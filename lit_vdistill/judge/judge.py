@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+from lit_vdistill import jsonl
 from lit_vdistill.rewards import Reward
 from lit_vdistill.types import VideoSample
 
@@ -50,6 +51,4 @@ class Judge(Protocol):
 
 def is_feedback(found: Any) -> TypeGuard[str]:
     """Whether what a judge has said can be told to a teacher: a text, not empty, in UTF-8."""
-    if not isinstance(found, str) or not found.strip():
-        return False
-    return not any("\ud800" <= character <= "\udfff" for character in found)
+    return isinstance(found, str) and bool(found.strip()) and jsonl.has_utf8(found)

@@ -149,6 +149,8 @@ def _times(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterator[Mar
         truths[pair.start(1)] = [start for start, _ in spans]
         truths[pair.start(2)] = [end for _, end in spans]
     for time in times(text):
+        if not time.within(text):
+            continue  # no character that could be right or wrong
         if text.endswith("at", 0, time.start):
             truths[time.inner[0]] = moments
         nearest = _nearest(time.within(text), truths.get(time.inner[0], []))

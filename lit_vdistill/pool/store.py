@@ -76,6 +76,8 @@ def _parse(raw: Any, place: str) -> TeacherResponse:
         allowed = (int, float) if kind is float else (kind,)
         if type(raw[key]) not in allowed:
             raise ValueError(f"{place}: '{key}' must be {kind.__name__}, got {raw[key]!r:.80}")
+        if kind is str and not jsonl.has_utf8(raw[key]):
+            raise ValueError(f"{place}: '{key}' holds half a surrogate pair: {raw[key]!r:.80}")
     return TeacherResponse(**raw)
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lit_vdistill import jsonl
 from lit_vdistill.responses.grammar import number
 from lit_vdistill.types import Facts, MediaType, Task, VideoSample
 
@@ -58,7 +59,7 @@ def _check_texts(sample: VideoSample) -> None:
     }
     texts |= {f"evidence.boxes[{i}].name": b.name for i, b in enumerate(sample.evidence.boxes)}
     for key, text in texts.items():
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if not jsonl.has_utf8(text):
             raise ValueError(f"'{key}' holds half a surrogate pair, which is no text: {text!r:.80}")
     if "\0" in (sample.media or ""):
         raise ValueError(f"'media' is no path: {sample.media!r:.80}")

@@ -179,3 +179,11 @@ def test_a_text_of_several_digits_is_read_digit_by_digit():
         *("4", "!9", "2"),
     ]
     assert verdicts(sample, "4, 7", "4 7") == ["4", "7", "?4", "?7"]
+
+
+def test_an_empty_time_marks_nothing():
+    """It has no character that could be right or wrong; its neighbours keep their marks."""
+    sample = sample_of(Task.TEMPORAL_GROUNDING)
+    text = "<think>x</think><answer>From <t></t>s to <t>5.0</t>s</answer>"
+    found = marks(text, sample)
+    assert [text[mark.start : mark.end] for mark in found] == ["5.0"]

@@ -43,6 +43,11 @@ def test_a_crash_in_mid_line_loses_that_line_only(store, caplog):
             '"temperature": 1, "top_p": 1}',
             "'index' must be int, got '0'",
         ),
+        (
+            '{"sample_id": "s", "index": 0, "text": "a \\ud800", "model": "m", '
+            '"temperature": 1, "top_p": 1}',
+            r"line 4: 'text' holds half a surrogate pair",
+        ),
     ],
 )
 def test_malformed_lines_are_named(store, line, message):
