@@ -8,7 +8,7 @@ video; boxes are `(x1, y1, x2, y2)`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -92,7 +92,8 @@ class VideoSample:
     """Texts of the options without letters, in the order A, B, C …"""
     evidence: Evidence = field(default_factory=Evidence)
     facts: Facts = field(default_factory=Facts)
-    meta: Mapping[str, str | int | float] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever a record says beside; nothing is trained on it."""
 
 
 @dataclass(frozen=True, slots=True)

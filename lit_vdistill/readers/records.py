@@ -23,7 +23,7 @@ The own format has one JSON object a line:
 | `facts.things` | | by kind, what is true of each thing: `{"colour": "red", "place": "left"}` |
 | `facts.words` | with `things` | by kind, all words for it, the wrong ones too |
 | `facts.asked` | | kinds that a right open-ended answer states of every thing |
-| `meta` | | anything flat to keep |
+| `meta` | | anything to keep |
 """
 
 import json
