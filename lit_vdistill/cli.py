@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,8 +21,11 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 # Importing them lets YAML name callbacks without their package.
 import callbacks
 from lit_vdistill.checkpoint_file import WholeFileIO
-from lit_vdistill.cli_errors import VDistillParser
+from lit_vdistill.cli_errors import explained, mistakes_told
+from lit_vdistill.cli_help import RUN_OPTIONS
+from lit_vdistill.config_files import with_bases
 from lit_vdistill.data.datamodule import VideoDistillDataModule
+from lit_vdistill.refusal import PROG, refuse
 from lit_vdistill.run_folder import RunFolderError, claim, claims
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.stages.zero_resume import check_zero_checkpoint
@@ -37,10 +41,14 @@ def run(args: Sequence[str]) -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours is
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
-    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    jsonargparse.set_parsing_settings(
+        omegaconf_absolute_to_relative_paths=True, docstring_parse_attribute_docstrings=True
+    )
     # LightningCLI reads sys.argv by itself and warns when it is given arguments beside it.
     sys.argv = [sys.argv[0], *with_bases(args)]
-    with claims():
+    VDistillParser.started_in = Path.cwd()
+    let_users_modules_be_named()
+    with claims(), mistakes_told(of=("lit_vdistill", "callbacks")):
         VDistillCLI(
             VLMStage,
             VideoDistillDataModule,
@@ -49,50 +57,40 @@ def run(args: Sequence[str]) -> None:
             save_config_callback=SaveResolvedConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
+            auto_configure_optimizers=False,  # ours are made by the stages
             trainer_defaults={
                 "callbacks": [callbacks.RandomState(), callbacks.StopOnSignal()],
                 "use_distributed_sampler": False,
             },
             # `${…}` resolves after all files and overrides have been merged.
-            parser_kwargs={"parser_mode": "omegaconf+", "prog": "python -m lit_vdistill"},
+            parser_kwargs={"parser_mode": "omegaconf+", "prog": PROG},
         )
 
 
-def with_bases(args: Sequence[str]) -> list[str]:
-    """Put the files that a config names under `base` before it, theirs before them.
+def let_users_modules_be_named() -> None:
+    """Let YAML name classes in modules of the working directory, behind everything installed.
 
-    `base: [data/world.yaml, cluster/cpu.yaml]`, relative to the file, merges those below it: the
-    parser itself knows several `--config` and no inclusion.
-
-    Raises:
-        SystemExit: With 2, for a base that does not exist.
+    Ours are imported by now: a `callbacks.py` there takes no place of theirs.
     """
-    expanded: list[str] = []
-    rest = iter(args)
-    for arg in rest:
-        name, _, value = arg.partition("=")
-        if name not in ("--config", "-c"):
-            expanded.append(arg)
-            continue
-        path = Path(value or next(rest, ""))
-        for file in (*_bases(path), path):
-            expanded += ["--config", str(file)]
-    return expanded
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
 
 
-def _bases(path: Path) -> list[Path]:
-    if not path.is_file():
-        return []  # the parser says so
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    names = config.get("base") or [] if isinstance(config, dict) else []
-    found: list[Path] = []
-    for base in [names] if isinstance(names, str) else names:
-        file = path.parent / base
-        if not file.is_file():
-            sys.stderr.write(f"{path}: error: base '{base}' does not exist ({file})\n")
-            raise SystemExit(2)
-        found += [*_bases(file), file]
-    return found
+class VDistillParser(LightningArgumentParser):
+    """Reports a mistake in one to three lines, in the user's form, with the nearest valid name."""
+
+    started_in = Path()
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and exit with 2.
+
+        Raises:
+            SystemExit: Always.
+        """
+        # The parser reads a config file from within its folder.
+        with chdir(self.started_in):
+            refuse(explained(message, sys.argv[1:]))
 
 
 class SaveResolvedConfig(SaveConfigCallback):
@@ -145,32 +143,25 @@ class VDistillCLI(LightningCLI):
         """Use the parser with readable errors, for the commands too."""
         kwargs.setdefault("dump_header", ["lit_vdistill: the resolved config of this run"])
         parser = VDistillParser(**kwargs)
-        parser.add_argument(
-            "-c", "--config", action=ActionConfigFile, help="YAML file; several merge."
-        )
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help=RUN_OPTIONS["config"])
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to a run and not to a class."""
-        parser.add_argument("--name", type=str, default="student", help="What this run trains.")
-        parser.add_argument(
-            "--run_dir", type=str, default="runs/default", help="Folder of the run."
-        )
-        parser.add_argument(
-            "--overwrite",
-            action="store_true",
-            help="Let a fit replace the run that its folder holds.",
-        )
-        parser.add_argument(
-            "--base", type=str | list[str] | None, help="Files that a config merges below itself."
-        )
-        parser.add_argument(
-            "--stage1_config",
-            type=list[tuple[str, str]] | None,
-            default=None,
-            help="Folders of earlier runs with their configs: one is fitted, once, where the model "
-            "names its student and that does not exist yet.",
-        )
+        kinds: dict[str, dict[str, Any]] = {
+            "name": {"type": str, "default": "student"},
+            "run_dir": {"type": str, "default": "runs/default"},
+            "overwrite": {"action": "store_true"},
+            "base": {"type": str | list[str] | None},
+            "stage1_config": {"type": list[tuple[str, str]] | None, "default": None},
+        }
+        for name, kind in kinds.items():
+            parser.add_argument(f"--{name}", help=RUN_OPTIONS[name], **kind)
+
+    def instantiate_classes(self) -> None:
+        """Make everything; a value that a class refuses, whoever wrote it, needs no traceback."""
+        with mistakes_told():
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose checkpoints are whole files, where its strategy writes files."""
@@ -241,7 +232,14 @@ class VDistillCLI(LightningCLI):
             check_zero_checkpoint(self.config.fit.ckpt_path, count, deepspeed)
 
     def _parse_ckpt_path(self) -> None:
-        """Do nothing: by default a checkpoint's values silently win over YAML and command line."""
+        """Look whether it is there, before anything is loaded.
+
+        Nothing is read from it: by default a checkpoint's values silently win over YAML and command
+        line.
+        """
+        path = self.config[self.config.subcommand].ckpt_path
+        if path and "/" in path and "://" not in path and not Path(path).exists():
+            self._refuse(f"ckpt_path {path} does not exist")
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
