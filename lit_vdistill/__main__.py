@@ -40,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout.write(f"lit-vdistill {version('lit-vdistill')}\n")
         return
     if args[0] in TOOLS:
-        from jsonargparse import auto_cli
-
-        auto_cli(TOOLS, args=args, as_positional=False, prog=PROG)
+        _run_tool(args)
         return
     if args[0] not in TRAINING_COMMANDS:
         sys.stderr.write(f"{PROG}: unknown command '{args[0]}'{_suggest(args[0])}\n\n{_help()}")
@@ -53,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     from lit_vdistill.cli import run
 
     run(args)
+
+
+def _run_tool(args: Sequence[str]) -> None:
+    from jsonargparse import auto_cli, set_parsing_settings
+
+    from lit_vdistill.cli_errors import mistakes_told
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    with mistakes_told(of=("lit_vdistill",)):
+        auto_cli(TOOLS, args=args, as_positional=False, prog=PROG)
 
 
 def _put_the_users_modules_last() -> None:

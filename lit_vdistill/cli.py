@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
@@ -14,9 +13,11 @@ import jsonargparse
 import yaml
 from jsonargparse import ActionConfigFile  # pyright: ignore[reportPrivateImportUsage]
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Importing them lets YAML name callbacks without their package.
 import callbacks
@@ -25,6 +26,7 @@ from lit_vdistill.cli_errors import explained, mistakes_told
 from lit_vdistill.cli_help import RUN_OPTIONS
 from lit_vdistill.config_files import with_bases
 from lit_vdistill.data.datamodule import VideoDistillDataModule
+from lit_vdistill.quiet import hush, hush_wandb
 from lit_vdistill.refusal import PROG, refuse
 from lit_vdistill.run_folder import RunFolderError, claim, claims
 from lit_vdistill.stages.vlm_stage import VLMStage
@@ -36,11 +38,7 @@ logger = logging.getLogger(__name__)
 def run(args: Sequence[str]) -> None:
     """Run one training command."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    # Of no use to a user: one process may load the data, and a frozen reference is in eval mode.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours is
-    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
+    hush()
     jsonargparse.set_parsing_settings(
         omegaconf_absolute_to_relative_paths=True, docstring_parse_attribute_docstrings=True
     )
@@ -48,7 +46,8 @@ def run(args: Sequence[str]) -> None:
     sys.argv = [sys.argv[0], *with_bases(args)]
     VDistillParser.started_in = Path.cwd()
     let_users_modules_be_named()
-    with claims(), mistakes_told(of=("lit_vdistill", "callbacks")):
+    ours = mistakes_told(of=("lit_vdistill", "callbacks"))
+    with claims(), ours, mistakes_told((MisconfigurationException,), of=("lightning",)):
         VDistillCLI(
             VLMStage,
             VideoDistillDataModule,
@@ -133,7 +132,7 @@ class SaveResolvedConfig(SaveConfigCallback):
         config = self.config.clone()
         config.overwrite = False  # said once, for this run
         config.base = None  # merged already
-        return self.parser.dump(config, skip_none=False)
+        return self.parser.dump(config, skip_unset=False)
 
 
 class VDistillCLI(LightningCLI):
@@ -166,6 +165,10 @@ class VDistillCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose checkpoints are whole files, where its strategy writes files."""
         trainer = super().instantiate_trainer(**kwargs)
+        hush_wandb(trainer.loggers)
+        stock = [i for i, c in enumerate(trainer.callbacks) if isinstance(c, ModelSummary)]  # type: ignore[attr-defined]
+        for i in stock:
+            trainer.callbacks[i] = callbacks.NetworkSummary()  # type: ignore[attr-defined]
         if type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy):
             trainer.strategy.checkpoint_io = WholeFileIO()
         return trainer

@@ -189,14 +189,17 @@ def _differing(parts: Sequence[str], others: Sequence[str]) -> int:
 
 
 @contextmanager
-def mistakes_told(of: Sequence[str] = ()) -> Iterator[None]:
+def mistakes_told(
+    kinds: tuple[type[Exception], ...] = (ValueError, OSError), *, of: Sequence[str] = ()
+) -> Iterator[None]:
     """End with what an error says, without its traceback, where it was written for a user.
 
-    That is a ValueError or OSError that a `raise` has made: by the project's rule it names an input
-    or an option, what was expected and what came. One that Python itself raises on the way, in a
-    library or by a slip of ours, is a bug and keeps its traceback.
+    That is one that a `raise` has made: by the project's rule a ValueError or OSError names an
+    input or an option, what was expected and what came. One that Python itself raises on the way,
+    in a library or by a slip of ours, is a bug and keeps its traceback.
 
     Args:
+        kinds: Errors that are meant.
         of: Packages whose errors are meant; empty for all.
 
     Raises:
@@ -204,14 +207,14 @@ def mistakes_told(of: Sequence[str] = ()) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except kinds as error:
         first: BaseException = error
         frame = _last(error)
         # jsonargparse tries a class among several types, and says why none fits.
         while _package(frame) == "jsonargparse" and first.__cause__ is not None:
             first = first.__cause__
             frame = _last(first)
-        is_told = isinstance(first, (ValueError, OSError)) and _is_raise(frame)
+        is_told = isinstance(first, kinds) and _is_raise(frame)
         if not is_told or (of and _package(frame) not in of):
             raise
         refuse(str(first))
