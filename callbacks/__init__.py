@@ -4,6 +4,7 @@ from callbacks.curriculum import Curriculum
 from callbacks.ema_teacher_update import EMATeacherUpdate
 from callbacks.export_student import ExportStudent
 from callbacks.lambda_annealing import LambdaAnnealing
+from callbacks.network_summary import NetworkSummary
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.proximity_annealing import ProximityAnnealing
 from callbacks.random_state import RandomState
@@ -18,6 +19,7 @@ __all__ = [
     "EMATeacherUpdate",
     "ExportStudent",
     "LambdaAnnealing",
+    "NetworkSummary",
     "PredictionWriter",
     "ProximityAnnealing",
     "RandomState",

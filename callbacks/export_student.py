@@ -8,15 +8,18 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from lit_vdistill.data.datamodule import VideoDistillDataModule
+from lit_vdistill.data.templates import load_template
 from lit_vdistill.stages.vlm_stage import VLMStage
+from lit_vdistill.tracking.model_card import StudentFacts, TrainingData, model_card
 
 
 class ExportStudent(Callback):
     """Writes the policy and its processor at the end of fit.
 
     The folder loads by `AutoModelForImageTextToText.from_pretrained`, and the next stage names it
-    as `model.policy.path`. Sharded weights are gathered first. Without this callback a run leaves
-    Lightning checkpoints only.
+    as `model.policy.path`; its card says what it is and how it wants to be asked. Sharded weights
+    are gathered first. Without this callback a run leaves Lightning checkpoints only.
     """
 
     def __init__(self, folder: str) -> None:
@@ -38,7 +41,36 @@ class ExportStudent(Callback):
             partial = self.folder.with_name(self.folder.name + ".partial")
             pl_module.policy.save_pretrained(partial, state_dict=weights)
             pl_module.processor.save_pretrained(partial)
+            facts = student_facts(trainer, pl_module, self.folder.resolve().parent.name)
+            (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
             _replace(partial, self.folder)
+
+
+def student_facts(trainer: Trainer, stage: VLMStage, name: str) -> StudentFacts:
+    """What the model card says of a run that has ended."""
+    data = getattr(trainer, "datamodule", None)
+    known = None
+    if isinstance(data, VideoDistillDataModule):
+        sources, template = data.sources, load_template(data.prompt.template)
+        files = {"training": sources.train_path, "held out": sources.val_path}
+        files |= {"teacher pool": sources.pool_path} if sources.pool_path else {}
+        known = TrainingData(
+            files,
+            template.name,
+            template.system,
+            data.frames.num_frames,
+            data.frames.max_pixels,
+            data.prompt.box_units,
+        )
+    method = (type(stage).__doc__ or "").split("\n\n")[0]
+    return StudentFacts(
+        name,
+        stage.policy_config.path,
+        f"{type(stage).__name__}. {method}",
+        trainer.global_step,
+        stage.validation_report,
+        known,
+    )
 
 
 def full_weights(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from lit_vdistill.data.dataset import Item
+from lit_vdistill.responses.grammar import all_boxes, grounded_mentions, parse_response
 from lit_vdistill.responses.prompts import true_answer
 from lit_vdistill.stages import VISDModule
 from lit_vdistill.stages.replay import Replay, TokenView
 from lit_vdistill.stages.step import StepRecord
+from lit_vdistill.types import BoxAt
 
 
 class TokenCreditView(Callback):
@@ -67,8 +70,12 @@ class TokenCreditView(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         facts = {
             **_facts(pl_module, record, group, number, view),
-            "frames": _frames(item, data) if item.sample.media else [],
+            "siblings": _siblings(pl_module, record, group),
+            "frames": [],
         }
+        if item.sample.media:
+            text = record.experience.groups[group].rollouts[number].text
+            facts["frames"] = _frames(item, data, text)
         self.folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^\w.-]", "_", item.sample.id)
         path = self.folder / f"{record.step:06d}-{name}.json"
@@ -94,7 +101,6 @@ def _facts(
 ) -> dict[str, Any]:
     sample = record.experience.groups[group].sample
     rollout = record.experience.groups[group].rollouts[number]
-    parts = record.experience.breakdowns[group][number]
     decode = stage.processor.tokenizer.decode
     return {
         "sample": sample.id,
@@ -108,13 +114,34 @@ def _facts(
         "weights": view.weights,
         "clip": stage.credit_config.clip,
         "advantage": record.advantages[group, number].item(),
-        "rewards": {r.name: parts[r.name] for r in stage.rewards if r.applies_to(sample)},
+        "rewards": _paid(stage, record, group, number),
         "feedback": view.feedback,
     }
 
 
-def _frames(item: Item, data: Any) -> list[dict[str, Any]]:
-    """Frames as the network sees them, with the annotated boxes nearest in time, in pixels."""
+def _siblings(stage: VISDModule, record: StepRecord, group: int) -> list[dict[str, Any]]:
+    """Every rollout of a prompt with what it was paid."""
+    found = record.experience.groups[group]
+    return [
+        {
+            "rollout": number,
+            "reward": record.rewards[group, number].item(),
+            "advantage": record.advantages[group, number].item(),
+            "rewards": _paid(stage, record, group, number),
+            "text": rollout.text,
+        }
+        for number, rollout in enumerate(found.rollouts)
+    ]
+
+
+def _paid(stage: VISDModule, record: StepRecord, group: int, number: int) -> dict[str, float]:
+    sample = record.experience.groups[group].sample
+    parts = record.experience.breakdowns[group][number]
+    return {r.name: parts[r.name] for r in stage.rewards if r.applies_to(sample)}
+
+
+def _frames(item: Item, data: Any, text: str) -> list[dict[str, Any]]:
+    """Frames as the network sees them, with annotated and predicted boxes nearest in time."""
     medium = data.reader.read(item.sample.media, item.sample.media_type)
     frames = []
     for pixels, time_s in zip(medium.frames, medium.times_s, strict=True):
@@ -127,14 +154,26 @@ def _frames(item: Item, data: Any) -> list[dict[str, Any]]:
                 "height": pixels.shape[0],
                 "png": base64.b64encode(file.getvalue()).decode(),
                 "boxes": [],
+                "predicted": [],
             }
         )
-    for box in item.sample.evidence.boxes:
-        at = 0.0 if box.time_s is None else box.time_s
-        nearest = min(frames, key=lambda frame: abs(frame["time_s"] - at))
-        sides = (nearest["width"], nearest["height"]) * 2
-        is_relative = data.prompt.box_units == "thousandths"
-        scale = [side / 1000 if is_relative else 1.0 for side in sides]
-        corners = [value * factor for value, factor in zip(box.box, scale, strict=True)]
-        nearest["boxes"].append({"name": box.name, "box": corners})
+    annotated = item.sample.evidence.boxes
+    is_relative = data.prompt.box_units == "thousandths"
+    for kind, boxes in (("boxes", annotated), ("predicted", _predicted(text, annotated))):
+        for box in boxes:
+            at = 0.0 if box.time_s is None else box.time_s
+            nearest = min(frames, key=lambda frame: abs(frame["time_s"] - at))
+            sides = (nearest["width"], nearest["height"]) * 2
+            scale = [side / 1000 if is_relative else 1.0 for side in sides]
+            corners = [value * factor for value, factor in zip(box.box, scale, strict=True)]
+            nearest[kind].append({"name": box.name, "box": corners})
     return frames
+
+
+def _predicted(text: str, annotated: Sequence[BoxAt]) -> list[BoxAt]:
+    """The boxes of a response; an answer's, which have no time, at that of the first true one."""
+    response = parse_response(text)
+    mentions = grounded_mentions(response.think)
+    named = [BoxAt(found.time_s, found.name, box) for found in mentions for box in found.boxes]
+    at = annotated[0].time_s if annotated else None
+    return [*named, *(BoxAt(at, "answer", box) for box in all_boxes(response.answer))]

@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from lit_vdistill.data import tools
+from lit_vdistill.refusal import PROG
 from lit_vdistill.tracking import credit_page
 
-PROG = "python -m lit_vdistill"
 TRAINING_COMMANDS = {
     "fit": "train a stage",
     "validate": "score a student on the validation split",
@@ -28,27 +30,60 @@ TOOLS: dict[str, Any] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a training command or a tool; tools start without importing torch."""
+    """Run a training command or a tool; tools and help start without importing torch."""
     args = list(sys.argv[1:] if argv is None else argv)
+    _put_the_users_modules_last()
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(_help())
         return
+    if args[0] == "--version":
+        sys.stdout.write(f"lit-vdistill {version('lit-vdistill')}\n")
+        return
     if args[0] in TOOLS:
-        from jsonargparse import auto_cli
-
-        auto_cli(TOOLS, args=args, as_positional=False, prog=PROG)
+        _run_tool(args)
         return
     if args[0] not in TRAINING_COMMANDS:
         sys.stderr.write(f"{PROG}: unknown command '{args[0]}'{_suggest(args[0])}\n\n{_help()}")
         raise SystemExit(2)
+    if {"-h", "--help"} & set(args):
+        _print_options(args)
+        return
     from lit_vdistill.cli import run
 
     run(args)
 
 
+def _run_tool(args: Sequence[str]) -> None:
+    from jsonargparse import auto_cli, set_parsing_settings
+
+    from lit_vdistill.cli_errors import mistakes_told
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    with mistakes_told(of=("lit_vdistill",)):
+        auto_cli(TOOLS, args=args, as_positional=False, prog=PROG)
+
+
+def _put_the_users_modules_last() -> None:
+    """Take the working directory, which `python -m` puts first, from before our packages.
+
+    `cli` appends it once they are imported; where they lie in it themselves it stays.
+    """
+    here = Path.cwd()
+    if Path(__file__).resolve().parents[1] != here:
+        sys.path[:] = [path for path in sys.path if Path(path).resolve() != here]
+
+
+def _print_options(args: Sequence[str]) -> None:
+    from lit_vdistill.cli_help import help_page
+    from lit_vdistill.config_files import stage_class, with_bases
+
+    stage = stage_class(with_bases(args))
+    sys.stdout.write(help_page(args[0], TRAINING_COMMANDS[args[0]], stage))
+
+
 def _help() -> str:
     lines = [
-        f"usage: {PROG} COMMAND …",
+        f"usage: {PROG} COMMAND … | --version",
         "",
         "training (--config FILE, several merge; see fit --help):",
     ]

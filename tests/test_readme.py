@@ -61,3 +61,12 @@ def test_tool_commands(command, world, tmp_path, capsys):
     main([*args, *small])
     printed = capsys.readouterr().out
     assert printed.endswith("0 problems\n" if args[1] == "check" else "videos/\n")
+
+
+def test_every_file_that_contributing_names_is_there():
+    named = set(re.findall(r"`([\w/]+\.py)", Path("CONTRIBUTING.md").read_text()))
+    roots = [Path(), Path("lit_vdistill"), Path("tests"), Path("lit_vdistill/readers")]
+    missing = [name for name in named if not any((root / name).is_file() for root in roots)]
+    assert missing == []
+    for topic in ("A reward", "A stage", "A reader", "A task"):
+        assert f"## {topic}\n" in Path("CONTRIBUTING.md").read_text()

@@ -80,7 +80,18 @@ class OPDModule(OnPolicyModule):
         validation: ValidationConfig = ValidationConfig(),
         optim: OptimConfig = OptimConfig(),
     ) -> None:
-        """See `OnPolicyModule`; `teacher` is any frozen network of the same token ids."""
+        """See `OnPolicyModule`.
+
+        Args:
+            policy: The student.
+            rewards: Rule rewards, weighted; paid where `distill.reward_weight` says so.
+            teacher: Any frozen network of the same token ids.
+            distill: What a token learns from the teacher, and what from the reward.
+            loss: The policy-gradient loss.
+            sampling: How rollouts are drawn.
+            validation: What is generated for held-out samples.
+            optim: AdamW and its schedule.
+        """
         super().__init__(
             policy, rewards, loss=loss, sampling=sampling, validation=validation, optim=optim
         )

@@ -79,6 +79,8 @@ class Validation(nn.Module):
 
     def compute(self) -> dict[str, float]:
         """All metrics, flat; `<name>/<task>` beside `<name>`. Resets nothing."""
+        for metric in self._metrics():
+            metric.update([], [])  # torchmetrics warns where nothing was added, which ours may be
         flat = {}
         for name in self.grouped:
             for group, value in self._grouped(name).compute().items():

@@ -1,6 +1,6 @@
-"""One rollout as a page: frames, tokens coloured by credit, what the judge said (VISD E.4).
+"""Recorded rollouts as pages: frames, tokens coloured by credit, what the judge said (VISD E.4).
 
-`TokenCreditView` writes the records, one JSON file each; this renders them without torch. The page
+`TokenCreditView` writes the records, one JSON file each; this renders them without torch. A page
 is one file, needs no network, and escapes all text that a model wrote.
 """
 
@@ -11,124 +11,178 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from lit_vdistill.tracking.credit_style import STYLE, css, token_colour
+
 _FULL = 1.0
 """|Δ| from which on a colour is full."""
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; color: #1b1b1f; }
-h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin: 0 0 .4rem; }
-.frames { display: flex; flex-wrap: wrap; gap: 10px; margin: 1rem 0; }
-figure { margin: 0; font-size: 12px; text-align: center; }
-figure svg { display: block; image-rendering: pixelated; border: 1px solid #ccc; }
-.views { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
-section { border: 1px solid #ddd; border-radius: 6px; padding: .8rem 1rem; background: #fff; }
-.tokens { white-space: pre-wrap; font-family: ui-monospace, monospace; font-size: 13px; }
-.tokens span { border-radius: 3px; } .wide { margin-top: 1rem; }
-table { border-collapse: collapse; } td, th { padding: 2px 12px 2px 0; text-align: left; }
-.legend { display: inline-block; width: 9rem; height: .8rem; vertical-align: middle;
-  background: linear-gradient(90deg, rgb(214,69,65), #fff, rgb(38,120,178));
-  border: 1px solid #ccc; }
-.note { color: #555; font-size: 13px; }
-"""
 
 
 def credit(run: str, sample: str | None = None, out: str | None = None) -> None:
-    """Write a page about one recorded rollout: its tokens under two teachers.
+    """Write a page about each recorded rollout, its tokens under two teachers; name the last one.
 
     Args:
         run: Folder of a run with `callbacks.TokenCreditView`.
-        sample: Id of the sample; the last one recorded when left out.
-        out: HTML file to write; `<run>/credit/<record>.html` when left out.
+        sample: Id of the sample to name; the last one recorded when left out.
+        out: HTML file for that page alone; `<run>/credit/<record>.html` for all when left out.
     """
-    records = sorted(Path(run, "credit").glob("*.json"))
-    if not records:
+    paths = sorted(Path(run, "credit").glob("*.json"))
+    if not paths:
         sys.stderr.write(
             f"{run}/credit holds no records; train with callbacks.TokenCreditView in the config\n"
         )
         raise SystemExit(1)
-    found = [(path, json.loads(path.read_text(encoding="utf-8"))) for path in records]
-    matching = [(path, record) for path, record in found if sample in (None, record["sample"])]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    matching = [i for i, record in enumerate(records) if sample in (None, record["sample"])]
     if not matching:
-        known = ", ".join(sorted({record["sample"] for _, record in found}))
+        known = ", ".join(sorted({record["sample"] for record in records}))
         sys.stderr.write(f"{run}/credit has no record of sample '{sample}'; it has {known}\n")
         raise SystemExit(1)
-    path, record = matching[-1]
-    target = Path(out) if out else path.with_suffix(".html")
-    target.write_text(credit_page(record), encoding="utf-8")
-    sys.stdout.write(f"{target}\n")
+    chosen = matching[-1]
+    if out is not None:
+        Path(out).write_text(credit_page(records[chosen]), encoding="utf-8")
+        sys.stdout.write(f"{out}\n")
+        return
+    targets = [path.with_suffix(".html") for path in paths]
+    around = [None, *(target.name for target in targets), None]
+    for i, (target, record) in enumerate(zip(targets, records, strict=True)):
+        page = credit_page(record, before=around[i], after=around[i + 2])
+        target.write_text(page, encoding="utf-8")
+    sys.stdout.write(f"{targets[chosen]}\n")
 
 
-def credit_page(record: dict[str, Any]) -> str:
-    """The whole page; see `TokenCreditView` for the record."""
+def credit_page(record: dict[str, Any], before: str | None = None, after: str | None = None) -> str:
+    """The whole page.
+
+    Args:
+        record: See `TokenCreditView`.
+        before: File of the page about the rollout recorded before; None for the first.
+        after: The same for the next.
+    """
     answer, told = record["answer_log_ratio"], record["feedback_log_ratio"]
-    judge = [after - before for after, before in zip(told, answer, strict=True)]
-    tokens = record["tokens"]
+    judge = [late - early for late, early in zip(told, answer, strict=True)]
+    # Less blame is for a token as more praise is: with A < 0 a weight above 1 is against it.
+    sign = 1.0 if record["advantage"] > 0 else -1.0
+    moved = [sign * (weight - 1) for weight in record["weights"]]
+    tokens, clip = record["tokens"], record["clip"]
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(record["sample"])}</title>
+<style>{STYLE}</style></head><body>
+{_navigation(before, after)}
+<h1>Token credit: {escape(record["sample"])}, rollout {int(record["rollout"])}</h1>
+{_facts(record)}
+{_frames(record["frames"])}
+{_legend(clip)}
+<div class="views">
+{_section("Δ, answer only (Eq. 29)", tokens, answer)}
+{_section("Δ, with evidence and feedback (Eq. 30)", tokens, told)}
+{_section("δ, what evidence and feedback add (Eq. 31)", tokens, judge)}
+{_section("Credit, (m - 1) × sign of A (Eq. 25)", tokens, moved, full=clip)}
+</div>
+{_siblings(record)}
+{_navigation(before, after)}
+</body></html>
+"""
+
+
+def _navigation(before: str | None, after: str | None) -> str:
+    links = ((before, "← previous rollout"), (after, "next rollout →"))
+    parts = (
+        f'<a href="{escape(name)}">{text}</a>' if name else "<span></span>" for name, text in links
+    )
+    return f"<nav>{''.join(parts)}</nav>" if before or after else ""
+
+
+def _facts(record: dict[str, Any]) -> str:
     facts = {
         "question": record["question"],
         "true answer": record["answer"],
         "step": record["step"],
         "advantage A": f"{record['advantage']:+.3f}",
-        "reward": ", ".join(f"{name} {value:.2f}" for name, value in record["rewards"].items()),
+        "reward": _parts(record["rewards"]),
         "judge": record["feedback"] or "no feedback: the judge failed",
     }
-    cells = ((escape(name), escape(str(value))) for name, value in facts.items())
-    rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in cells)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{escape(record["sample"])}</title>
-<style>{_STYLE}</style></head><body>
-<h1>Token credit: {escape(record["sample"])}, rollout {int(record["rollout"])}</h1>
-<table>{rows}</table>
-<div class="frames">{"".join(map(_figure, record["frames"]))}</div>
-<p class="note">Δ &lt; 0 <span class="legend"></span> Δ &gt; 0: the teacher finds the token less or
-more probable than the student does. Point at a token for its numbers.</p>
-<div class="views">
-{_section("Δ, answer only (Eq. 29)", tokens, answer)}
-{_section("Δ, with evidence and feedback (Eq. 30)", tokens, told)}
-</div>
-<div class="wide">{_section("δ, what evidence and feedback add (Eq. 31)", tokens, judge)}</div>
-<div class="wide">{
-        _section(
-            "Weight m - 1, clipped (Eq. 25)",
-            tokens,
-            [w - 1 for w in record["weights"]],
-            full=record["clip"],
-        )
-    }</div>
-</body></html>
-"""
+    rows = (f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _parts(rewards: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in rewards.items())
+
+
+def _legend(clip: float) -> str:
+    """What a colour means; the same in every section, whichever sign the advantage has."""
+
+    def scale(full: float) -> str:
+        shares = (-1.0, -0.5, 0.0, 0.5, 1.0)
+        return "".join(_token("", share * full, full) for share in shares)
+
+    return (
+        f'<p class="note">Blue: the teacher is for the token, which it finds more probable than '
+        f"the student does; the step raises it more, or lowers it less. Orange: it is against it. "
+        f'Δ and δ <span class="tokens">{scale(_FULL)}</span> and beyond; '
+        f'credit <span class="tokens">{scale(clip)}</span>, its clip.</p>'
+    )
 
 
 def _section(
     title: str, tokens: Sequence[str], values: Sequence[float], full: float = _FULL
 ) -> str:
-    spans = "".join(
-        f'<span style="background:{_colour(value / full)}" title="{value:+.3f}">'
-        f"{escape(token)}</span>"
-        for token, value in zip(tokens, values, strict=True)
-    )
+    spans = "".join(_token(token, value, full) for token, value in zip(tokens, values, strict=True))
     return f'<section><h2>{escape(title)}</h2><div class="tokens">{spans}</div></section>'
 
 
-def _colour(share: float) -> str:
-    """Blue for positive, red for negative, white for none."""
-    strength = min(abs(share), 1.0)
-    full = (38, 120, 178) if share > 0 else (214, 69, 65)
-    channels = (round(255 + (channel - 255) * strength) for channel in full)
-    return "rgb({},{},{})".format(*channels)
+def _token(token: str, value: float, full: float) -> str:
+    """A token over its number; a line ends behind one that ends a line."""
+    shown = escape(token.replace("\n", "⏎"))
+    colour = css(token_colour(value / full))
+    return (
+        f'<span class="token" style="background:{colour}">{shown}<small>{value:+.2f}</small>'
+        f"</span>{'<br>' * token.endswith(chr(10))}"
+    )
+
+
+def _siblings(record: dict[str, Any]) -> str:
+    """Every rollout of the prompt with what it was paid, this one marked."""
+    shown = {record["rollout"]: "shown"}
+    rows = "".join(
+        f"<li class='{shown.get(sibling['rollout'], '')}'>"
+        f"<strong>rollout {int(sibling['rollout'])}: reward {sibling['reward']:.3f}, "
+        f"A {sibling['advantage']:+.3f}</strong> ({escape(_parts(sibling['rewards']))})"
+        f"<p>{escape(sibling['text'])}</p></li>"
+        for sibling in record.get("siblings", [])
+    )
+    return f"<h2>The rollouts of this prompt</h2><ol>{rows}</ol>" if rows else ""
+
+
+def _frames(frames: Sequence[dict[str, Any]]) -> str:
+    if not frames:
+        return ""
+    return (
+        '<p class="note">Boxes: <strong class="annotated">annotated, solid</strong>; '
+        '<strong class="predicted">of this rollout, dashed</strong>; each on the frame nearest in '
+        f'time.</p><div class="frames">{"".join(map(_figure, frames))}</div>'
+    )
 
 
 def _figure(frame: dict[str, Any]) -> str:
-    """A frame with its time and the annotated boxes at that time."""
+    """A frame with its time and the boxes at that time, named below it."""
     width, height = int(frame["width"]), int(frame["height"])
-    stroke = f'fill="none" stroke="#ffb000" stroke-width="{width / 64:g}"'
+    kinds = {"annotated": frame["boxes"], "predicted": frame.get("predicted", [])}
     boxes = "".join(
-        f'<rect x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}" {stroke}>'
-        f"<title>{escape(box['name'])}</title></rect>"
-        for box in frame["boxes"]
-        for x1, y1, x2, y2 in [box["box"]]
+        f'<rect class="{kind}" x="{x1:g}" y="{y1:g}" width="{max(x2 - x1, 0):g}" '
+        f'height="{max(y2 - y1, 0):g}" stroke-width="{width / 64:g}"/>'
+        for kind, found in kinds.items()
+        for x1, y1, x2, y2 in (box["box"] for box in found)
+    )
+    names = "".join(
+        f'<div class="{kind}">{escape(box["name"])}</div>'
+        for kind, found in kinds.items()
+        for box in found
     )
     return (
-        f'<figure><svg width="128" height="{128 * height / width:g}" '
-        f'viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
+        f'<figure><svg viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
         f'href="data:image/png;base64,{escape(frame["png"])}"/>{boxes}</svg>'
-        f"{frame['time_s']:.1f} s</figure>"
+        f"{frame['time_s']:.1f} s{names}</figure>"
     )

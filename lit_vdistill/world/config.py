@@ -23,6 +23,7 @@ class OverlapNoise:
     """How well the teacher's segments and boxes overlap the true ones, as IoU."""
 
     mean: float
+    """Mean over all segments or boxes."""
     across: float
     """Standard deviation across questions."""
     within: float

@@ -7,7 +7,19 @@ import pytest
 import torch
 
 from lit_vdistill.__main__ import main
+from lit_vdistill.objectives.credit import token_weights
 from lit_vdistill.tracking.credit_page import credit_page
+from lit_vdistill.tracking.credit_style import (
+    ANNOTATED,
+    LESS,
+    MORE,
+    NOTE,
+    PAPER,
+    PREDICTED,
+    TEXT,
+    css,
+    token_colour,
+)
 
 RECORD = {
     "sample": "s<1>", "step": 20, "rollout": 1, "question": "When & where?", "answer": "B",
@@ -16,51 +28,123 @@ RECORD = {
     "weights": [1.0, 1.2, 0.8, 1.1], "clip": 0.2, "advantage": -0.7,
     "rewards": {"answer": 0.0, "format": 1.0}, "feedback": "The answer is <b>wrong</b>.",
     "frames": [{"time_s": 1.5, "width": 64, "height": 64, "png": "aGk=",
-                "boxes": [{"name": "red <square>", "box": [1, 2, 11, 22]}]}],
+                "boxes": [{"name": "red <square>", "box": [1, 2, 11, 22]}],
+                "predicted": [{"name": "a <i>dot</i>", "box": [3, 2, 9, 22]}]}],
+    "siblings": [{"rollout": i, "reward": 0.5 * i, "advantage": 0.7 - 1.4 * i,
+                  "rewards": {"answer": 0.5 * i}, "text": f"<b>sibling {i}</b>"} for i in (0, 1)],
 }  # fmt: skip
 
 
 class Page(HTMLParser):
-    """Tags, titles of spans by section, and the text."""
+    """Tags, tokens with number and colour by section, and the text."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.sections, self.text = [], [], ""
+        self.tags, self.sections, self.text, self.links = [], [], "", []
+        self.is_number = False
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
+        found = dict(attributes)
+        self.is_number = tag == "small"
         if tag == "section":
             self.sections.append([])
-        if tag == "span" and "title" in (found := dict(attributes)):
-            self.sections[-1].append((found["title"], found["style"]))
+        if tag == "span" and self.sections and found.get("class") == "token":
+            self.sections[-1].append([found["style"].removeprefix("background:"), ""])
+        if tag == "a":
+            self.links.append(found["href"])
 
     def handle_data(self, data):
         self.text += data
+        if self.is_number and self.sections:
+            self.sections[-1][-1][1] = data
+
+    def handle_endtag(self, tag):
+        self.is_number = False
+
+
+def numbers(section):
+    return [number for _, number in section]
 
 
 def test_the_page_shows_both_replays_and_their_difference():
     page = Page(credit_page(RECORD))
-    answer, told, judge, weights = ([title for title, _ in s] for s in page.sections)
-    assert answer == ["+0.000", "+0.500", "-0.500", "+0.100"]
-    assert told == ["+0.000", "+0.750", "-1.500", "+0.100"]
-    assert judge == ["+0.000", "+0.250", "-1.000", "+0.000"]
-    assert weights == ["+0.000", "+0.200", "-0.200", "+0.100"]
-    styles = [style for _, style in page.sections[1]]
-    assert styles[0] == "background:rgb(255,255,255)"
-    assert styles[2] == "background:rgb(214,69,65)"
+    answer, told, judge, _ = page.sections
+    assert numbers(answer) == ["+0.00", "+0.50", "-0.50", "+0.10"]
+    assert numbers(told) == ["+0.00", "+0.75", "-1.50", "+0.10"]
+    assert numbers(judge) == ["+0.00", "+0.25", "-1.00", "+0.00"]
+    assert told[0][0] == css(PAPER)
+    assert told[2][0] == css(LESS)
     assert "advantage A-0.700" in page.text
     assert {"svg", "image", "rect"} <= set(page.tags)
+
+
+@pytest.mark.parametrize(("advantage", "sign"), [(0.7, 1), (-0.7, -1)])
+def test_a_colour_means_the_same_whatever_the_sign_of_the_advantage(advantage, sign):
+    """Blue is for the token: with A > 0 more credit, with A < 0 less blame (Eq. 25)."""
+    delta = torch.tensor([[0.0, 0.3, -0.3]])
+    weights = token_weights(delta, torch.tensor([advantage]), clip=0.2)[0].tolist()
+    told = {"feedback_log_ratio": delta[0].tolist(), "answer_log_ratio": [0.0] * 3}
+    record = RECORD | told | {"weights": weights, "advantage": advantage, "tokens": ["a", "b", "c"]}
+    _, ratios, _, credit = Page(credit_page(record)).sections
+    for (_, ratio), (colour, moved), weight in zip(ratios, credit, weights, strict=True):
+        assert float(ratio) * float(moved) >= 0
+        assert float(moved) == pytest.approx(sign * (weight - 1), abs=0.005)
+        assert colour == css(token_colour(sign * (weight - 1) / 0.2))
+    assert credit[1][0] == css(MORE)
+    assert credit[2][0] == css(LESS)
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in
+              (channel / 255 for channel in colour)]  # fmt: skip
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    """WCAG 2's ratio."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_every_text_can_be_read_on_what_is_behind_it():
+    for share in range(-120, 121, 5):
+        assert contrast(TEXT, token_colour(share / 100)) >= 4.5
+    for colour in (TEXT, NOTE, ANNOTATED, PREDICTED):
+        assert contrast(colour, PAPER) >= 4.5
+    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21.0)
+
+
+def test_a_phone_shows_one_column():
+    text = credit_page(RECORD)
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    narrow = text.partition("@media (max-width: 700px)")[2].partition("</style>")[0]
+    assert ".views, dl { grid-template-columns: minmax(0, 1fr); }" in narrow
+
+
+def test_boxes_siblings_and_legend_stand_on_the_page():
+    text = credit_page(RECORD)
+    page = Page(text)
+    assert text.count('<rect class="annotated"') == text.count('<rect class="predicted"') == 1
+    assert "annotated, solid" in page.text
+    assert "rollout 0: reward 0.000, A +0.700 (answer 0.00)" in page.text
+    assert "rollout 1: reward 0.500, A -0.700 (answer 0.50)" in page.text
+    legend = page.text.partition("Blue:")[2].partition("its clip")[0]
+    for number in ("-1.00", "-0.50", "+0.50", "+1.00", "-0.20", "+0.20"):
+        assert number in legend
+    assert page.links == []
+    assert Page(credit_page(RECORD, "a.html", "b.html")).links == ["a.html", "b.html"] * 2
 
 
 def test_text_of_models_and_data_is_escaped():
     text = credit_page(RECORD)
     page = Page(text)
-    assert "script" not in page.tags
-    assert "b" not in page.tags
-    for part in ("<script>alert(1)</script>", "The answer is <b>wrong</b>.", "When & where?"):
+    assert not {"script", "b", "i"} & set(page.tags)
+    for part in ("<script>alert(1)</script>", "The answer is <b>wrong</b>.", "When & where?",
+                 "<b>sibling 0</b>", "a <i>dot</i>", "red <square>"):  # fmt: skip
         assert part in page.text
-    assert "http" not in text.replace("http-equiv", "")
+    assert "http" not in text
 
 
 def test_the_tool_writes_the_last_record_of_a_sample(tmp_path, capsys):
@@ -70,7 +154,10 @@ def test_the_tool_writes_the_last_record_of_a_sample(tmp_path, capsys):
         (folder / f"{step:06d}-s.json").write_text(json.dumps(RECORD | {"step": step}))
     main(["show", "credit", "--run", str(tmp_path), "--sample", "s<1>"])
     assert capsys.readouterr().out == f"{folder / '000040-s.html'}\n"
-    assert "<td>40</td>" in (folder / "000040-s.html").read_text()
+    first, last = ((folder / f"0000{step}-s.html").read_text() for step in (20, 40))
+    assert "<dd>40</dd>" in last
+    assert Page(first).links == ["000040-s.html"] * 2
+    assert Page(last).links == ["000020-s.html"] * 2
     main(["show", "credit", "--run", str(tmp_path), "--out", str(tmp_path / "page.html")])
     assert (tmp_path / "page.html").is_file()
 
@@ -84,6 +171,18 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["show", "credit", "--run", str(tmp_path), "--sample", "other"])
     assert "no record of sample 'other'; it has s<1>" in capsys.readouterr().err
+
+
+def assert_complete(record, texts, corner):
+    assert "".join(record["tokens"]).startswith(texts[1])
+    assert len(record["tokens"]) == len(record["weights"]) == len(record["answer_log_ratio"])
+    assert record["answer_log_ratio"] != record["feedback_log_ratio"]
+    (box,), (predicted,) = (record["frames"][3]["boxes"], record["frames"][2]["predicted"])
+    assert (box["name"], box["box"][2]) == ("dog", pytest.approx(corner))
+    assert (predicted["name"], predicted["box"][2]) == ("dog", pytest.approx(corner / 2))
+    siblings = [(s["rollout"], s["text"], s["advantage"]) for s in record["siblings"]]
+    assert siblings == [(0, texts[0], pytest.approx(0.5)), (1, texts[1], pytest.approx(-0.9))]
+    assert Page(credit_page(record)).sections
 
 
 @pytest.mark.parametrize(("units", "corner"), [("pixels", 100.0), ("thousandths", 3.2)])
@@ -100,10 +199,11 @@ def test_the_callback_records_what_the_page_needs(
     rewards = [Answer(), AnswerBox()]
     stage = prepare(VISDModule(VLMConfig("tiny/qwen3-vl"), rewards))
     batch = batch_of(["B"], ["B"])
-    texts = ["<think>t</think><answer>B</answer>", "<think>t</think><answer>A</answer>"]
+    seen = "<obj>dog</obj><box>[0,0,50,50]</box>at<t>2.0</t>s"
+    texts = ["<think>t</think><answer>B</answer>", f"<think>{seen}</think><answer>A</answer>"]
     medium = Medium("video", np.zeros((4, 32, 32, 3), dtype=np.uint8), (0.0, 1.0, 2.0, 3.0))
-    reader = SimpleNamespace(read=lambda media, kind: medium)
-    data = SimpleNamespace(reader=reader, prompt=SimpleNamespace(box_units=units))
+    reader, prompt = SimpleNamespace(read=lambda *_: medium), SimpleNamespace(box_units=units)
+    data = SimpleNamespace(reader=reader, prompt=prompt)
     trainer = SimpleNamespace(is_global_zero=True, datamodule=data, global_step=20)
     view = TokenCreditView(str(tmp_path), every_n_steps=20)
     view.on_train_start(trainer, stage)
@@ -119,16 +219,11 @@ def test_the_callback_records_what_the_page_needs(
     view.on_train_batch_end(trainer, stage, None, batch, 0)
     (path,) = (tmp_path / "credit").iterdir()
     record = json.loads(path.read_text())
+    assert record["feedback"]
     assert (record["sample"], record["rollout"], record["step"]) == ("s1", 1, 20)
     assert record["advantage"] == pytest.approx(-0.9)
     assert record["rewards"] == {"answer": 0.0}
-    assert record["feedback"]
-    assert "".join(record["tokens"]).startswith(texts[1])
-    assert len(record["tokens"]) == len(record["weights"]) == len(record["answer_log_ratio"])
-    assert record["answer_log_ratio"] != record["feedback_log_ratio"]
-    (box,) = record["frames"][3]["boxes"]
-    assert (box["name"], box["box"][2]) == ("dog", pytest.approx(corner))
-    assert Page(credit_page(record)).sections
+    assert_complete(record, texts, corner)
     trainer.global_step = 21
     view.on_train_batch_start(trainer, stage, None, 0)
     assert not stage.wants_view

@@ -1,0 +1,120 @@
+"""What stands beside an exported student, so that it can be used as it was trained."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a student was trained on, and how it was asked."""
+
+    files: Mapping[str, str]
+    """Record and pool files by their role, e.g. `training`."""
+    template: str
+    """Name of the prompt template."""
+    system: str
+    """The template's system text."""
+    num_frames: int
+    max_pixels: int
+    box_units: str
+
+
+@dataclass(frozen=True)
+class StudentFacts:
+    """What a card says."""
+
+    name: str
+    base: str
+    """Model path that the run started from."""
+    method: str
+    """Class of the stage, and its first sentence."""
+    num_steps: int
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Last validation of the run, named as in the logs."""
+    data: TrainingData | None = None
+
+
+def fingerprint(path: str) -> str:
+    """The first twelve digits of a file's SHA-256, read in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def model_card(facts: StudentFacts) -> str:
+    """The card, as Hugging Face shows it: Markdown with a head of its own keys."""
+    head = ["---", "library_name: transformers", "pipeline_tag: video-text-to-text"]
+    if not Path(facts.base).exists() and facts.base.count("/") == 1 and facts.base[0].isalnum():
+        head += [] if facts.base.startswith("tiny/") else [f"base_model: {facts.base}"]
+    parts = [
+        *head,
+        "---",
+        "",
+        f"# {facts.name}",
+        "",
+        f"Trained by lit_vdistill from `{facts.base}`, {facts.num_steps} optimizer steps.",
+        f"Method: {facts.method}",
+        "",
+        *(_data(facts.data) if facts.data else ["What it was trained on is not known."]),
+        "",
+        *_scores(facts.scores),
+        "",
+        *_use(),
+    ]
+    return "\n".join([*parts, ""])
+
+
+def _data(data: TrainingData) -> Sequence[str]:
+    files = "; ".join(
+        f"{role} `{Path(path).name}` (SHA-256 {fingerprint(path)}…)"
+        for role, path in data.files.items()
+    )
+    rows = {
+        "data": files,
+        "template": f"`{data.template}`",
+        "frames": f"{data.num_frames} a video, evenly from the first to the last, at most "
+        f"{data.max_pixels} pixels each",
+        "boxes": "pixels of the frame as the model sees it"
+        if data.box_units == "pixels"
+        else "thousandths of width and height",
+    }
+    system = ["", "Its system text:", "", *(f"    {line}" for line in data.system.splitlines())]
+    return [
+        "| asked and trained with | |",
+        "|---|---|",
+        *(f"| {name} | {text} |" for name, text in rows.items()),
+        *(system if data.system else []),
+    ]
+
+
+def _scores(scores: Mapping[str, float]) -> Sequence[str]:
+    known = {name: value for name, value in scores.items() if math.isfinite(value)}
+    if not known:
+        return ["No scores: the run ended without a validation."]
+    return [
+        "| held-out records, at the end | |",
+        "|---|---|",
+        *(f"| {name} | {value:.4g} |" for name, value in known.items()),
+    ]
+
+
+def _use() -> Sequence[str]:
+    return [
+        "## Load",
+        "",
+        "```python",
+        "from transformers import AutoModelForImageTextToText, AutoProcessor",
+        "",
+        'folder = "."  # this one',
+        "model = AutoModelForImageTextToText.from_pretrained(folder)",
+        "processor = AutoProcessor.from_pretrained(folder)",
+        "```",
+        "",
+        "## Serve",
+        "",
+        "Any server of Hugging Face folders that knows the architecture, for example",
+        "`vllm serve <this folder>`. Ask with the frames, the template and the box units above;",
+        "the answer stands in `<answer>…</answer>` behind the reasoning.",
+    ]

@@ -1,0 +1,53 @@
+import hashlib
+
+import pytest
+import yaml
+
+from lit_vdistill.tracking.model_card import StudentFacts, TrainingData, fingerprint, model_card
+
+
+@pytest.fixture
+def facts(tmp_path):
+    records = tmp_path / "train.jsonl"
+    records.write_text("{}\n")
+    data = TrainingData(
+        {"training": str(records)}, "short", "Think first.", 8, 9216, "thousandths"
+    )  # fmt: skip
+    scores = {"score": 0.51234, "score/ocr": 0.25, "tIoU": float("nan")}
+    return StudentFacts(
+        "rmsd", "Qwen/Qwen3-VL-4B-Instruct", "RMSDModule. R-MSD.", 150, scores, data
+    )
+
+
+def test_a_card_says_what_a_student_is_and_how_to_ask_it(facts):
+    card = model_card(facts)
+    digest = hashlib.sha256(b"{}\n").hexdigest()[:12]
+    for part in (
+        "`Qwen/Qwen3-VL-4B-Instruct`, 150 optimizer steps", "RMSDModule", f"SHA-256 {digest}",
+        "`short`", "    Think first.", "8 a video", "at most 9216 pixels", "thousandths",
+        "| score | 0.5123 |", "| score/ocr | 0.25 |", "from_pretrained(folder)", "vllm serve",
+    ):  # fmt: skip
+        assert part in card
+    assert "nan" not in card
+
+
+@pytest.mark.parametrize(
+    ("base", "named"), [("Qwen/Qwen3-VL-4B", True), ("tiny/qwen3-vl", False), ("./a/b", False)]
+)
+def test_its_head_names_a_base_that_the_hub_has(base, named):
+    head = yaml.safe_load(model_card(StudentFacts("s", base, "SFT", 1)).split("---")[1])
+    assert head.get("base_model") == (base if named else None)
+    assert head["library_name"] == "transformers"
+
+
+def test_what_is_not_known_is_said():
+    card = model_card(StudentFacts("s", "tiny/qwen3-vl", "SFT", 1))
+    assert "not known" in card
+    assert "No scores" in card
+
+
+def test_a_fingerprint_follows_the_content(tmp_path):
+    one, other = tmp_path / "a", tmp_path / "b"
+    one.write_text("x")
+    other.write_text("y")
+    assert fingerprint(str(one)) != fingerprint(str(other))
