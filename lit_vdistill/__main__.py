@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run(args)
 
 
-def _run_tool(args: Sequence[str]) -> None:
+def _run_tool(args: list[str]) -> None:
     from jsonargparse import auto_cli, set_parsing_settings
 
     from lit_vdistill.cli_errors import mistakes_told

@@ -13,6 +13,9 @@ _WARNINGS = (
     ".*dataloader is not resumable",  # ours is
     "Found .* in eval mode at the start of training",  # a frozen reference is
     ".*LeafSpec.* is deprecated",  # between Lightning and torch
+    ".*gradient_checkpointing_enable.* is deprecated",  # what every supported version knows
+    "Experiment logs directory .* exists and is not empty",  # ours keeps what lies there
+    "Checkpoint directory .* exists and is not empty",  # whose run may use it, `run_folder` knows
 )
 _LINES = re.compile(r"💡 Tip|TPU available: False|Setting (ds_)?accelerator to")
 _SPEAKERS = ("", "lightning", "lightning.pytorch", "lightning.fabric")

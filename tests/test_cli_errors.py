@@ -142,6 +142,17 @@ def test_a_value_that_a_class_refuses_needs_no_traceback(capsys, tmp_path):
     assert "'content' stands there twice" in said
 
 
+def test_a_value_that_lightning_refuses_needs_no_traceback(capsys, tmp_path):
+    said = refused(
+        capsys,
+        "--trainer.limit_val_batches=-1",
+        "--stage1_config=null",
+        "--trainer.logger=false",
+        f"--run_dir={tmp_path}",
+    )
+    assert "limit_val_batches" in said
+
+
 def test_a_missing_student_needs_no_traceback(capsys, tmp_path):
     said = refused(
         capsys,

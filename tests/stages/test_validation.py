@@ -1,3 +1,4 @@
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,13 @@ def test_report_by_hand(make_sample):
     assert "box_iou" not in report
     validation.reset()
     assert "score" not in validation.compute()
+
+
+def test_a_task_without_items_is_no_warning():
+    """torchmetrics warns of computing on nothing; held-out records need not have every task."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Validation([Content(0.5)], num_samples=2).compute() == {}
 
 
 def test_open_ended_score_is_lexical_and_needs_the_envelope(make_sample):
