@@ -4,6 +4,10 @@ decord jumps to a key frame and counts pictures from there. It goes wrong, witho
 pictures are lost at a jump, and in containers that store no exact times: such files are refused.
 """
 
+import bisect
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from lit_vdistill.media.containers import Timeline, open_video, pixel_aspect, read_timeline
@@ -49,8 +53,26 @@ def read_frames(path: str, num_frames: int, limits: Limits) -> Reading:
         raise ValueError(f"decord has {wrong:.6g} s for the picture at {right:.6g} s")
     # They come upright, and one by one: all at their full size would fill the memory.
     shaper = Shaper(limits, 1 / aspect if turn.is_transposed else aspect)
-    frames = [shaper.shape(reader[i].asnumpy(), Turn()) for i in indices]
+    frames = [shaper.shape(picture, Turn()) for picture in _pictures(reader, indices)]
     return Reading(np.stack(frames), times_s)
+
+
+def _pictures(reader: Any, indices: list[int]) -> Iterator[np.ndarray]:
+    """Pictures by their places, each walked to from the key frame before it.
+
+    decord's own way there, `skip_frames`, gives up after a number of attempts, and shows another
+    picture: seen behind a thousand small ones.
+    """
+    keys, position = reader.get_key_indices(), -1
+    for index in indices:
+        key = keys[bisect.bisect_right(keys, index) - 1]
+        if position < key:
+            reader.seek_accurate(key)
+            position = key
+        for _ in range(index - position):
+            reader.next()
+        position = index + 1
+        yield reader.next().asnumpy()
 
 
 def _check_container(name: str, timeline: Timeline) -> None:
