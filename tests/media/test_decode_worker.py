@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.clips import CLIPS, cut_without_decoding, read_number
+from experiments.clips import CLIPS, Clip, cut_without_decoding, read_number, write_clip
 from lit_vdistill.media import decode_worker, decord_frames, pyav_frames
+from lit_vdistill.media.containers import DamagedError
 from lit_vdistill.media.pictures import Limits
 
 ANY_SIZE = Limits(factor=1, max_pixels=10**6)
@@ -182,6 +183,25 @@ def test_decord_takes_over_where_pyav_fails(clip, monkeypatch):
     monkeypatch.setattr(decord_frames, "read_frames", fail)
     with pytest.raises(ValueError, match="^pyav: LookupError.*; decord: LookupError"):
         read(clip("h264.mp4"))
+
+
+def test_a_damaged_file_is_not_given_to_the_other_decoder(clip, monkeypatch):
+    def fail(*args):
+        raise DamagedError("the picture at 1.00 s is damaged")
+
+    monkeypatch.setattr(pyav_frames, "read_frames", fail)
+    with pytest.raises(ValueError, match="^the picture at 1.00 s is damaged$"):
+        read(clip("h264.mp4"))
+
+
+def test_decord_walks_where_it_would_give_up(tmp_path):
+    """Its own skipping shows another picture, without an error, when the key frame is far."""
+    options = {"preset": "ultrafast", "g": "9999", "x264-params": "scenecut=0:log-level=none"}
+    clip = Clip("mp4", "libx264", count=3000, options=options, size=(64, 32))
+    write_clip(tmp_path / "far.mp4", clip)
+    reading, backend, _ = read(tmp_path / "far.mp4", 4, "decord")
+    assert backend == "decord"
+    assert [read_number(frame) for frame in reading.frames] == [0, 1000, 1999, 2999]
 
 
 def test_large_frames_do_not_pile_up(clip, monkeypatch):
