@@ -1,119 +1,71 @@
-"""The program of the decoder process, which `data/video.py` starts by its path.
+"""The program of the decoder process, which `decoder_process` starts.
 
 Video libraries hang and crash on some files, so they run in a process of their own that its owner
 can kill. It reads one JSON request a line from standard input and answers each with one JSON line,
-followed by the raw frames when there are any. It imports neither torch nor the rest of the
-package.
+followed by the raw frames when there are any. It does not import torch.
 """
 
 import json
-import math
-import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from lit_vdistill.media.containers import DamagedError
+from lit_vdistill.media.frames import Reading
+from lit_vdistill.media.pictures import Limits, read_image
 
-def plan_indices(total: int, num_frames: int) -> list[int]:
-    """Evenly spaced frames from the first to the last; all of them when there are fewer."""
-    if total <= num_frames:
-        return list(range(total))
-    return [round(i) for i in np.linspace(0, total - 1, num_frames)]
-
-
-def fit_size(width: int, height: int, factor: int, max_pixels: int) -> tuple[int, int]:
-    """The nearest multiples of `factor` within `max_pixels`, at least one each, ratio kept."""
-    scale = min(1.0, math.sqrt(max_pixels / (width * height)))
-    step = round if scale == 1.0 else math.floor
-    return tuple(max(1, step(side * scale / factor)) * factor for side in (width, height))  # type: ignore[return-value]
+ORDERS = {"auto": ("pyav", "decord"), "decord": ("decord", "pyav"), "pyav": ("pyav",)}
+"""Which decoders are asked, one after the other, by `data.frames.decoder`."""
 
 
-def decode_video(path: str, num_frames: int) -> tuple[np.ndarray, list[int], list[float], str]:
-    """Frames, their indices, their true times and the library that read them.
-
-    decord comes first; PyAV takes over where it fails.
+def read_video(
+    path: str, num_frames: int, limits: Limits, decoder: str
+) -> tuple[Reading, str, list[str]]:
+    """Frames and times, the library that read them, and why those before it did not.
 
     Raises:
-        ValueError: When neither can read the file; gives both reasons.
+        ValueError: When none can read the file; gives the reason of each.
     """
-    try:
-        return (*_decode_decord(path, num_frames), "decord")
-    except Exception as first:
+    reasons: list[str] = []
+    for name in ORDERS[decoder]:
         try:
-            return (*_decode_pyav(path, num_frames), "pyav")
-        except Exception as second:
-            raise ValueError(f"decord: {_short(first)}; pyav: {_short(second)}") from second
+            return _ask(name, path, num_frames, limits), name, reasons
+        except DamagedError:
+            # The file's fault; another decoder would at best hide it.
+            raise
+        except Exception as error:
+            reasons.append(f"{name}: {_short(error)}")
+    raise ValueError("; ".join(reasons))
 
 
-def _decode_decord(path: str, num_frames: int) -> tuple[np.ndarray, list[int], list[float]]:
-    import decord
-
-    # One thread: the reader lives and dies here, and other workers want the cores.
-    reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
-    if len(reader) == 0:
-        raise ValueError("no frames")
-    indices = plan_indices(len(reader), num_frames)
-    frames = reader.get_batch(indices).asnumpy()
-    return frames, indices, [float(reader.get_frame_timestamp(i)[0]) for i in indices]
-
-
-def _decode_pyav(path: str, num_frames: int) -> tuple[np.ndarray, list[int], list[float]]:
-    import av
-
-    with av.open(path) as container:
-        times = [float(frame.time) for frame in container.decode(video=0) if frame.time is not None]
-        if not times:
-            raise ValueError("no frames")
-        indices = plan_indices(len(times), num_frames)
-        container.seek(0)
-        wanted, frames = set(indices), []
-        for i, frame in enumerate(container.decode(video=0)):
-            if i in wanted:
-                frames.append(frame.to_ndarray(format="rgb24"))
-    return np.stack(frames), indices, [times[i] - times[0] for i in indices]
-
-
-def decode_image(path: str) -> np.ndarray:
-    """The pixels of an image, upright, `[1, height, width, 3]`.
-
-    Raises:
-        OSError: When it cannot be read.
-    """
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[None]
-
-
-def _resize(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    from PIL import Image
-
-    if (frames.shape[2], frames.shape[1]) == size:
-        return frames
-    resized = [Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames]
-    return np.stack([np.asarray(image) for image in resized])
+def _ask(name: str, path: str, num_frames: int, limits: Limits) -> Reading:
+    # Imported when asked: each library costs time, and may be broken without being needed.
+    if name == "decord":
+        from lit_vdistill.media.decord_frames import read_frames
+    else:
+        from lit_vdistill.media.pyav_frames import read_frames
+    return read_frames(path, num_frames, limits)
 
 
 def handle(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
     """Answer one request; a file that cannot be read gives `{"error": …}`."""
-    path, source_size = request["path"], None
+    path, limits = request["path"], Limits(request["factor"], request["max_pixels"])
     try:
         if not Path(path).is_file():
             raise ValueError("the file does not exist")
         if Path(path).stat().st_size == 0:
             raise ValueError("the file is empty")
         if request["kind"] == "image":
-            frames, indices, times_s, backend = decode_image(path), [0], [0.0], "pillow"
+            reading, backend, reasons = Reading(read_image(path, limits), [0.0]), "pillow", []
         else:
-            frames, indices, times_s, backend = decode_video(path, request["num_frames"])
-        source_size = (frames.shape[2], frames.shape[1])
-        size = fit_size(*source_size, request["factor"], request["max_pixels"])
-        frames = np.ascontiguousarray(_resize(frames, size))
+            asked = (path, request["num_frames"], limits, request["decoder"])
+            reading, backend, reasons = read_video(*asked)
     except Exception as error:
         return {"error": _short(error)}, None
-    header = {"shape": frames.shape, "indices": indices, "times_s": times_s, "backend": backend}
-    return header | {"source_size": source_size}, frames
+    frames = np.ascontiguousarray(reading.frames)
+    header = {"shape": frames.shape, "times_s": reading.times_s}
+    return header | {"backend": backend, "reasons": reasons}, frames
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -128,8 +80,5 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def _short(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}".removeprefix("ValueError: ")
-
-
-if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{lines[0][:300] if lines else ''}"

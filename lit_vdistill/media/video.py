@@ -1,32 +1,24 @@
 """One frame plan a medium, made once: what is decoded here feeds every network and every reward."""
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import select
-import subprocess
-import sys
 import tempfile
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
 
-from lit_vdistill.media import decode_worker
+from lit_vdistill.media.decoder_process import DecoderProcess, MediaError
 from lit_vdistill.types import Medium
 
 logger = logging.getLogger(__name__)
-_CACHE_VERSION = 1
-
-
-class MediaError(Exception):
-    """A medium that cannot be used; the message says why."""
+_CACHE_VERSION = 2
+"""Goes up with every change to `media/` that changes frames or times."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +29,9 @@ class FrameConfig:
     """Frames a video, evenly from the first to the last (R-MSD §4.1.3 trains with 16)."""
     max_pixels: int = 105_369
     """Largest width × height a frame; larger ones are scaled down, none is scaled up."""
+    decoder: Literal["auto", "decord", "pyav"] = "auto"
+    """`pyav`: PyAV alone; `auto`: PyAV, then decord where PyAV fails; `decord`: decord, then PyAV
+    where decord fails or would read wrong pictures (figures: `lit_vdistill/media/README.md`)."""
     decode_timeout_s: float = 60.0
     """A file that takes longer counts as unreadable; its decoder is killed."""
 
@@ -54,12 +49,20 @@ class MediaReader:
             config: The frame plan.
             factor: Width and height become multiples of it: patch size times merge size.
             cache_dir: Where decoded frames are kept; None keeps nothing.
+
+        Raises:
+            ValueError: When `max_pixels` leaves no room for one patch.
         """
+        if config.max_pixels < factor**2:
+            raise ValueError(
+                f"data.frames.max_pixels ({config.max_pixels}) is less than one patch of the"
+                f" model has: {factor**2}; raise it"
+            )
         self.root = Path(root)
         self.config = config
         self.factor = factor
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
-        self._decoder = _Decoder()
+        self._decoder = DecoderProcess()
 
     def read(self, media: str, kind: str) -> Medium:
         """Frames and their true times.
@@ -83,18 +86,19 @@ class MediaReader:
                 "num_frames": self.config.num_frames,
                 "factor": self.factor,
                 "max_pixels": self.config.max_pixels,
+                "decoder": self.config.decoder,
             },
             self.config.decode_timeout_s,
         )
-        if header["backend"] == "pyav":
-            logger.warning("%s: decord cannot read it, decoded with PyAV instead", path)
+        for reason in header["reasons"]:
+            logger.warning("%s: read with %s instead (%s)", path, header["backend"], reason)
         if cached is not None:
             _write_atomically(cached, frames=frames, times_s=np.array(header["times_s"]))
         return _medium(kind, frames, header["times_s"])
 
     def largest(self, kind: str) -> Medium:
         """An empty medium as large as `read` may return, a minute between its frames."""
-        width = max(1, self.config.max_pixels // self.factor**2) * self.factor
+        width = self.config.max_pixels // self.factor**2 * self.factor
         count = 1 if kind == "image" else self.config.num_frames
         frames = np.zeros((count, self.factor, width, 3), dtype=np.uint8)
         return _medium(kind, frames, [59.9 * i for i in range(count)])
@@ -103,10 +107,14 @@ class MediaReader:
         """The file of a medium.
 
         Raises:
-            MediaError: When it lies outside the root.
+            MediaError: When it lies outside the root, or no file can have its name.
         """
         root = self.root.resolve()
-        path = (root / media).resolve()
+        try:
+            path = (root / media).resolve()
+        except ValueError as error:
+            # NUL, or half a surrogate pair.
+            raise MediaError(f"no file can have this name: {media!r}") from error
         if not path.is_relative_to(root):
             raise MediaError(f"the path leaves data.media_root ({self.root})")
         return path
@@ -117,95 +125,9 @@ class MediaReader:
             return None
         stat = path.stat()
         key = [_CACHE_VERSION, str(path), stat.st_size, stat.st_mtime_ns, kind, self.factor]
-        key += [self.config.num_frames, self.config.max_pixels]
+        key += [self.config.num_frames, self.config.max_pixels, self.config.decoder]
         name = hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
         return self.cache_dir / name[:2] / f"{name}.npz"
-
-
-class _Decoder:
-    """Owns a `decode_worker` process and kills it when it is late."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A data-loader worker gets an owner of its own; a process does not travel."""
-        return {"_process": None}
-
-    def decode(
-        self, request: dict[str, Any], timeout_s: float
-    ) -> tuple[dict[str, Any], np.ndarray]:
-        process = self._running()
-        assert process.stdin is not None
-        deadline = time.monotonic() + timeout_s
-        try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            header = json.loads(self._read_line(deadline))
-            if "error" in header:
-                raise MediaError(header["error"])
-            raw = self._read(int(np.prod(header["shape"])), deadline)
-        except (TimeoutError, BrokenPipeError, EOFError) as error:
-            code = self.close()
-            if isinstance(error, TimeoutError):
-                reason = f"decoding took longer than data.frames.decode_timeout_s ({timeout_s} s)"
-            else:
-                reason = f"the decoder process died on it (exit code {code})"
-            raise MediaError(reason) from error
-        return header, np.frombuffer(raw, dtype=np.uint8).reshape(header["shape"]).copy()
-
-    def close(self) -> int | None:
-        """End the process; its exit code when it had died on its own."""
-        code = None
-        if self._process is not None:
-            # A crash closes the pipe a moment before the process can be waited for.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = self._process.wait(timeout=0.05)
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    stream.close()
-            self._process = None
-        return code
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            # Unbuffered, as reading polls the descriptor: a buffer would hide what has arrived.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", decode_worker.__file__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-            )
-        return self._process
-
-    def _read_line(self, deadline: float) -> bytes:
-        line = bytearray()
-        while not line.endswith(b"\n"):
-            line += self._read(1, deadline)
-        return bytes(line)
-
-    def _read(self, count: int, deadline: float) -> bytearray:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        stream, data = self._process.stdout, bytearray()
-        # Not `select`, which knows the first 1 024 open files only.
-        waiting = select.poll()
-        waiting.register(stream, select.POLLIN)
-        while len(data) < count:
-            if not waiting.poll(1000 * max(0.0, deadline - time.monotonic())):
-                raise TimeoutError
-            part = os.read(stream.fileno(), min(count - len(data), 1 << 20))
-            if not part:
-                raise EOFError
-            data += part
-        return data
 
 
 def _medium(kind: str, frames: np.ndarray, times_s: list[float]) -> Medium:

@@ -72,7 +72,7 @@ def test_every_kind_of_problem_is_named(root, capsys):
     assert stop.value.code == 1
     out = capsys.readouterr().out
     for part in (
-        "train00000-mcq (videos/train00000.mp4): decord: ",
+        "train00000-mcq (videos/train00000.mp4): pyav: ",
         "train00001-mcq (videos/train00001.mp4): the file does not exist",
         "val00000-mcq (videos/val00000.mp4): the same file as train medium",
         "evidence at 60.0 s, but the video ends before 8.0",

@@ -1,0 +1,121 @@
+"""Pictures as people see them: upright, of square pixels, eight bits a colour; and their size."""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+LONGEST_RATIO = 200
+"""Longer pictures are refused, as the Qwen processors do."""
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names; it knows more, some of which start other programs."""
+
+
+class Limits(NamedTuple):
+    """What the size of a frame obeys."""
+
+    factor: int
+    """Width and height are multiples of it."""
+    max_pixels: int
+    """Largest width x height."""
+
+
+class Turn(NamedTuple):
+    """How a stored picture is turned to stand upright, in this order."""
+
+    is_transposed: bool = False
+    """Rows become columns."""
+    is_mirrored: bool = False
+    """Left becomes right."""
+    is_upended: bool = False
+    """Top becomes bottom."""
+
+
+def fit_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
+    """The nearest multiples of the factor within the limits, at least one each, ratio kept.
+
+    A very long picture loses its ratio, as it cannot become narrower than the factor.
+
+    Raises:
+        ValueError: When one side is more than `LONGEST_RATIO` times the other.
+    """
+    if max(width, height) > LONGEST_RATIO * min(width, height):
+        raise ValueError(f"{width}x{height} pixels: a side is over {LONGEST_RATIO} times the other")
+    factor, budget = limits.factor, limits.max_pixels // limits.factor**2
+    scale = min(1.0, math.sqrt(limits.max_pixels / (width * height)))
+    tiles = _tiles(width, height, scale / factor, round if scale == 1.0 else math.floor)
+    if math.prod(tiles) > budget:
+        tiles = _tiles(width, height, scale / factor, math.floor)
+    columns, rows = (min(side, budget // min(tiles)) for side in tiles)
+    return columns * factor, rows * factor
+
+
+def _tiles(width: int, height: int, scale: float, whole: Callable[[float], int]) -> tuple[int, int]:
+    return max(1, whole(width * scale)), max(1, whole(height * scale))
+
+
+def stand_up(picture: np.ndarray, turn: Turn) -> np.ndarray:
+    """A picture `[height, width, 3]` the way up in which players show it."""
+    if turn.is_transposed:
+        picture = picture.swapaxes(0, 1)
+    if turn.is_mirrored:
+        picture = picture[:, ::-1]
+    return picture[::-1] if turn.is_upended else picture
+
+
+def resize(
+    picture: np.ndarray, pixel_aspect: Fraction, limits: Limits, size: tuple[int, int] | None
+) -> np.ndarray:
+    """A picture on square pixels, within the limits or of a given size.
+
+    Args:
+        picture: uint8 `[height, width, 3]`.
+        pixel_aspect: Width of a pixel over its height.
+        limits: What decides the size where none is given.
+        size: Width and height, those of the first frame of a video.
+
+    Raises:
+        ValueError: When the picture is too long, see `fit_size`.
+    """
+    height, width = picture.shape[:2]
+    if size is None:
+        size = fit_size(max(1, round(width * pixel_aspect)), height, limits)
+    if (width, height) == size:
+        return np.ascontiguousarray(picture)
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+
+
+def read_image(path: str, limits: Limits) -> np.ndarray:
+    """The pixels of an image, `[1, height, width, 3]`; of a moving one, its first picture.
+
+    What is transparent is white, as the Qwen processors have it.
+
+    Raises:
+        OSError: When it cannot be read.
+        ValueError: When its pixels have no range that is known, or it is too long.
+    """
+    with Image.open(path, formats=IMAGE_FORMATS) as image:
+        picture = ImageOps.exif_transpose(_eight_bits(image))
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture)
+        return resize(np.asarray(picture.convert("RGB")), Fraction(1), limits, None)[None]
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Sixteen bits a colour become eight: Pillow's own conversion cuts them off at 255."""
+    if image.mode == "F":
+        raise ValueError("the pixels are floating-point numbers of no known range")
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 0xFFFF:
+        raise ValueError("the pixels are 32-bit numbers of no known range")
+    reduced = Image.fromarray(np.round(levels / 257).astype(np.uint8))
+    reduced.info = image.info
+    return reduced
