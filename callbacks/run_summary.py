@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.types import Task
 
@@ -20,8 +21,9 @@ class RunSummary(Callback):
     """Prints and writes the validation before the first step beside the last one.
 
     Needs `trainer.num_sanity_val_steps: -1`, which makes Lightning validate the untouched student
-    completely before training. The file holds `{"seconds", "<before>": {…}, "<after>": {…}}`,
-    metrics named as in the logs, with the step of the last validation.
+    completely before training. The file holds `{"seconds", "<before>": {…}, "<after>": {…},
+    "left_out": {…}}`, metrics named as in the logs, with the step of the last validation, and by
+    split the samples that could not be used.
     """
 
     def __init__(self, path: str, before: str, after: str) -> None:
@@ -56,7 +58,11 @@ class RunSummary(Callback):
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         seconds = round(time.monotonic() - _STARTED, 1)
-        self.path.write_text(json.dumps({"seconds": seconds, **self.reports}, indent=2) + "\n")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        ledgers = data.ledgers if isinstance(data, VideoDistillDataModule) else {}
+        left_out = {split: list(map(str, ledger.bad.values())) for split, ledger in ledgers.items()}
+        found = {"seconds": seconds, **self.reports, "left_out": left_out}
+        self.path.write_text(json.dumps(found, indent=2) + "\n")
         if self.before in self.reports and self.after in self.reports:
             Console().print(self._table(seconds))
 

@@ -1,8 +1,7 @@
 """The one data module, shared by every stage: media, questions and the teacher pool."""
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any
 
@@ -11,21 +10,20 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
 from lit_vdistill import processes
-from lit_vdistill.data.dataset import Item, PromptBatch, PromptConfig, PromptDataset, collate
+from lit_vdistill.data.dataset import Item, PromptBatch, PromptConfig, PromptDataset
 from lit_vdistill.data.ledger import BadSampleLedger
 from lit_vdistill.data.mixture import Mixture, difficulties, mixture_order
 from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler, medium_order
+from lit_vdistill.data.stand_ins import StandInDataset, collate_places
 from lit_vdistill.data.templates import load_template
 from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.vlm import load_processor
-from lit_vdistill.pool.store import PoolStore
+from lit_vdistill.pool.store import PoolStore, report_unmatched
 from lit_vdistill.readers.records import MAX_TEXT_CHARS, BadSample, read_records
-from lit_vdistill.types import TeacherResponse, VideoSample
+from lit_vdistill.types import TeacherResponse
 from lit_vdistill.world.build import build_world
 from lit_vdistill.world.config import WorldConfig
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,8 @@ class SourceConfig:
     cache_dir: str | None = None
     """Where decoded frames are kept, named by content; None decodes every time."""
     max_bad_fraction: float = 0.01
-    """Share of a split that may be unusable; beyond it the run stops with the list."""
+    """Share of a split that may be unusable, over all processes; beyond it the run stops with the
+    list. Within it another sample takes the place."""
     max_text_chars: int = MAX_TEXT_CHARS
     """Characters of a question with its options; a longer one is an unusable sample."""
     test_path: str | None = None
@@ -72,8 +71,9 @@ class LoaderConfig:
 class VideoDistillDataModule(LightningDataModule):
     """Prompts with their media and, for training, their teacher pool.
 
-    A sample that cannot be read is counted, named and left out within a budget. The position in
-    the data is saved in checkpoints: a resumed run sees what an uninterrupted one sees.
+    A sample that cannot be read is counted, named and left out within a budget; another stands in
+    for it. The position in the data is saved in checkpoints: a resumed run sees what an
+    uninterrupted one sees.
     """
 
     def __init__(
@@ -103,6 +103,8 @@ class VideoDistillDataModule(LightningDataModule):
         """What is drawn when, if not everything once an epoch; `Curriculum` sets it."""
         self._windows: WindowLoader | None = None
         self._resume = StreamState()
+        self.ledgers: dict[str, BadSampleLedger] = {}
+        """By split, what was left out, over all processes."""
 
     def prepare_data(self) -> None:
         """Render the embedded world where it is asked for and missing."""
@@ -124,7 +126,7 @@ class VideoDistillDataModule(LightningDataModule):
             factor=video.patch_size * video.merge_size,
             cache_dir=self.sources.cache_dir,
         )
-        self.ledgers: dict[str, BadSampleLedger] = {}
+        self.ledgers = {}
         if stage == "test":
             if self.sources.test_path is None:
                 raise ValueError(
@@ -136,7 +138,8 @@ class VideoDistillDataModule(LightningDataModule):
         if stage == "fit":
             pools = PoolStore(self.sources.pool_path).load() if self.sources.pool_path else {}
             self.train_set = self._dataset("training", self.sources.train_path, pools)
-            _report_unmatched(self.train_set.samples, pools, self.sources.pool_path)
+            ids = {sample.id for sample in self.train_set.samples}
+            report_unmatched(ids, pools, self.sources.pool_path)
 
     def train_dataloader(self) -> WindowLoader:
         """Windows in an order by (seed, epoch), turn by turn, resumable."""
@@ -151,10 +154,12 @@ class VideoDistillDataModule(LightningDataModule):
             order=self._order(stage),
         )
 
-        def stream(start: int) -> Iterator[Item | BadSample]:
+        places = self._stand_ins("training", self.train_set, sampler.candidates)
+
+        def stream(start: int) -> Iterator[tuple[Item | BadSample, ...]]:
             sampler.start = start
             # No batches: windows of items may be filled up from the stream.
-            return iter(self._loader(self.train_set, sampler, None))
+            return iter(self._loader(places, sampler, None))
 
         self._windows = WindowLoader(
             stream,
@@ -213,38 +218,46 @@ class VideoDistillDataModule(LightningDataModule):
         sampler = ShardedEvalSampler(
             len(dataset), rank=self.trainer.global_rank, world_size=self.trainer.world_size
         )
-        return self._loader(dataset, sampler, self.loader.val_batch_size)
+        places = self._stand_ins(self._held_out_split, dataset, sampler.candidates)
+        return self._loader(places, sampler, self.loader.val_batch_size)
+
+    def _stand_ins(
+        self, split: str, dataset: PromptDataset, candidates: Callable[[int], Iterator[int]]
+    ) -> StandInDataset:
+        return StandInDataset(dataset, candidates, self.ledgers[split].allowed)
+
+    @property
+    def _held_out_split(self) -> str:
+        assert self.trainer is not None
+        return "test" if self.trainer.testing else "validation"
 
     def on_before_batch_transfer(
         self, batch: PromptBatch | WindowTurn, dataloader_idx: int
     ) -> PromptBatch | WindowTurn:
-        """Count the bad samples of a batch or window.
+        """Count the bad samples of a batch or window; all processes come here together.
 
         Raises:
-            ValueError: When the budget is exceeded or nothing of a batch is left.
+            ValueError: When the budget is exceeded or a process has less to do than the others.
         """
         if isinstance(batch, WindowTurn):
-            batch.on_draw = lambda more: self.ledgers["training"].add(more.bad)
-            self._count_bad("training", batch.window)
+            ledger = self.ledgers["training"]
+            batch.on_draw = ledger.add_batch
+            if batch.is_first:
+                ledger.add_batch(batch.window)
+            batch.left_out = len(ledger.bad)
         else:
-            assert self.trainer is not None
-            self._count_bad("test" if self.trainer.testing else "validation", batch)
+            self.ledgers[self._held_out_split].add_batch(batch)
         return batch
 
-    def _count_bad(self, split: str, batch: PromptBatch) -> None:
-        self.ledgers[split].add(batch.bad)
-        if not batch.items:
-            listed = "; ".join(map(str, batch.bad))
-            raise ValueError(f"no sample of a batch could be used: {listed}")
-
     def state_dict(self) -> dict[str, Any]:
-        """The place in the stream, over all processes, and the window that is not finished."""
+        """The place in the stream, over all processes, the open window, and what was left out."""
         state = self._resume if self._windows is None else self._windows.state
         return {
             "samples": state.samples * processes.world_size(),
             "samples_per_step": self.loader.batch_size * processes.world_size(),
             "update": state.update,
             "windows": [list(window) for window in processes.gather(state.window)],
+            "left_out": [list(astuple(bad)) for bad in self.ledgers["training"].bad.values()],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -273,6 +286,7 @@ class VideoDistillDataModule(LightningDataModule):
             )
         window = tuple(windows[processes.rank()]) if state_dict["update"] else ()
         self._resume = StreamState(state_dict["samples"] // count, state_dict["update"], window)
+        self.ledgers["training"].add([BadSample(*bad) for bad in state_dict.get("left_out", ())])
 
     def _dataset(
         self, split: str, path: str, pools: Mapping[str, tuple[TeacherResponse, ...]]
@@ -293,7 +307,7 @@ class VideoDistillDataModule(LightningDataModule):
         )
 
     def _loader(
-        self, dataset: PromptDataset, sampler: Sampler[int], batch_size: int | None
+        self, dataset: StandInDataset, sampler: Sampler[int], batch_size: int | None
     ) -> DataLoader[Any]:
         """Batches, or single items where there is no batch size; two batches are loaded ahead."""
         workers = self.loader.num_workers
@@ -304,7 +318,7 @@ class VideoDistillDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=workers,
             prefetch_factor=ahead if workers else None,
-            collate_fn=collate if batch_size else _as_it_is,
+            collate_fn=collate_places if batch_size else _as_it_is,
             persistent_workers=workers > 0,
             # A generator of its own: creating an iterator draws from the global one otherwise,
             # which a resumed run does once more than an uninterrupted one.
@@ -314,21 +328,3 @@ class VideoDistillDataModule(LightningDataModule):
 
 def _as_it_is(item: Any) -> Any:
     return item
-
-
-def _report_unmatched(
-    samples: Sequence[VideoSample], pools: Mapping[str, object], path: str | None
-) -> None:
-    """Say how sample ids and pool ids fail to meet; no pool at all is for the stage to refuse."""
-    if not pools:
-        return
-    ids = {sample.id for sample in samples}
-    if not ids & set(pools):
-        raise ValueError(
-            f"teacher pool {path}: none of its {len(pools)} sample ids is a training sample; "
-            "the pool belongs to other records"
-        )
-    if extra := set(pools) - ids:
-        logger.warning("teacher pool %s: %d sample ids match no training sample", path, len(extra))
-    if missing := ids - set(pools):
-        logger.warning("teacher pool %s: %d training samples have no response", path, len(missing))

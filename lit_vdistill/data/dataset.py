@@ -118,6 +118,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         self._indices: dict[str, int] = {}
         self._pixels: dict[str, Tensor] = {}
         self._last_medium: tuple[tuple[str, str], Medium] | None = None
+        self._unreadable: dict[str, str] = {}
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -214,9 +215,18 @@ class PromptDataset(Dataset[Item | BadSample]):
         return render_messages(plain, self.template)
 
     def _read(self, media: str, kind: str) -> Medium:
-        """Frames of a medium; those of the last one are at hand for the next question about it."""
+        """Frames of a medium; those of the last one are at hand for the next question about it.
+
+        One that cannot be read is not tried again: that may take the decoder's time-out.
+        """
+        if media in self._unreadable:
+            raise MediaError(self._unreadable[media])
         if self._last_medium is None or self._last_medium[0] != (media, kind):
-            self._last_medium = ((media, kind), self.reader.read(media, kind))
+            try:
+                self._last_medium = ((media, kind), self.reader.read(media, kind))
+            except MediaError as error:
+                self._unreadable[media] = str(error)
+                raise
         return self._last_medium[1]
 
     def _keep(self, index: int, item: Item) -> None:

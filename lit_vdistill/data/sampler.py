@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 
 import torch
 from torch.utils.data import Sampler
@@ -10,10 +11,11 @@ from torch.utils.data import Sampler
 class StreamSampler(Sampler[int]):
     """A shard of the endless stream of samples: epoch after epoch, each a shuffle, unless told.
 
-    Epochs differ by their order, a function of (seed, epoch) alone, and an incomplete last window
-    is left out of each. A position in the stream says all that a resumed run must know. Which
-    samples the processes have together at a position depends on their windows' total size only, not
-    on how many processes there are.
+    Gives positions in the stream; `candidates` says what stands at one, and what takes the place of
+    a sample that cannot be used. Epochs differ by their order, a function of (seed, epoch) alone,
+    and an incomplete last window is left out of each. A position says all that a resumed run must
+    know. Which samples the processes have together at a position depends on their windows' total
+    size only, not on how many processes there are.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class StreamSampler(Sampler[int]):
             ValueError: When the dataset does not fill one window.
         """
         self.size, self.seed, self.rank, self.world_size = size, seed, rank, world_size
+        self.window_size = window_size
         self.per_epoch = size // world_size // window_size * window_size
         """Samples of an epoch on this process."""
         if self.per_epoch == 0:
@@ -50,14 +53,28 @@ class StreamSampler(Sampler[int]):
         self.order = order or self._shuffled
         self.start = 0
         """Samples that this process has had before."""
+        self._known: tuple[int, list[int]] = (-1, [])
 
     def __iter__(self) -> Iterator[int]:
-        """Indices of this shard from `start` on, without an end."""
-        epoch, skipped = divmod(self.start, self.per_epoch)
-        while True:
-            shard = self.order(epoch)[self.rank :: self.world_size][: self.per_epoch]
-            yield from shard[skipped:]
-            epoch, skipped = epoch + 1, 0
+        """Positions of this shard from `start` on, without an end."""
+        return count(self.start)
+
+    def candidates(self, position: int) -> Iterator[int]:
+        """The index at a position of this shard, then those that may stand in for it, in turn.
+
+        First what the epoch's later windows have at the same place, then at others. So a curriculum
+        keeps its course, neighbours stay neighbours, no window has a sample twice, and the stream
+        does not advance: processes that lose samples stay in step with those that lose none.
+        """
+        epoch, place = divmod(position, self.per_epoch)
+        if self._known[0] != epoch:
+            self._known = epoch, self.order(epoch)
+        order, width = self._known[1], self.world_size * self.window_size
+        height = self.per_epoch // self.window_size
+        row, column = divmod(place * self.world_size + self.rank, width)
+        for aside in range(width):
+            for down in range(height):
+                yield order[(row + down) % height * width + (column + aside) % width]
 
     def _shuffled(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
@@ -107,7 +124,13 @@ class ShardedEvalSampler(Sampler[int]):
         """Set the shard."""
         own = list(range(rank, size, world_size))
         missing = -(-size // world_size) - len(own)
-        self.indices = own + [~0] * missing
+        self.size, self.indices = size, own + [~0] * missing
+
+    def candidates(self, index: int) -> Iterator[int]:
+        """The index, then padding that may stand in for it, so that batches keep their sizes."""
+        yield index
+        place = max(index, ~index)
+        yield from (~((place + step) % self.size) for step in range(1, self.size))
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this shard."""

@@ -6,13 +6,14 @@ as many on all processes and in all steps, as every strategy wants it. Which par
 turn is about, the stage decides, since it knows what a prompt costs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 
 from lit_vdistill.data.dataset import Item, PromptBatch, PromptDataset, collate
+from lit_vdistill.data.stand_ins import collate_places
 from lit_vdistill.readers.records import BadSample
 
 
@@ -45,6 +46,8 @@ class WindowTurn:
         self.update, self.piece, self.num_pieces = update, piece, num_pieces
         self.on_draw: Callable[[PromptBatch], None] | None = None
         """Called with what was drawn; the data module counts bad samples."""
+        self.left_out = 0
+        """Samples that all processes have left out until now; the data module counts."""
 
     def draw(self, count: int) -> PromptBatch:
         """The next samples of the stream; all processes must take as many."""
@@ -90,7 +93,7 @@ class WindowLoader:
 
     def __init__(
         self,
-        stream: Callable[[int], Iterator[Item | BadSample]],
+        stream: Callable[[int], Iterator[Sequence[Item | BadSample]]],
         dataset: PromptDataset,
         *,
         window_size: int,
@@ -102,7 +105,8 @@ class WindowLoader:
         """Set up; nothing is loaded before the first turn.
 
         Args:
-            stream: Starts the endless stream of items behind a number of samples.
+            stream: Starts the endless stream behind a number of samples: for each place an item,
+                and those that it stands in for.
             dataset: Where they are from.
             window_size: Samples of a window.
             windows_per_epoch: Windows of an epoch.
@@ -114,7 +118,7 @@ class WindowLoader:
         self._window_size, self._num_pieces = window_size, num_pieces
         self._num_updates = num_updates
         self._length = windows_per_epoch * num_updates * num_pieces
-        self._items: Iterator[Item | BadSample] | None = None
+        self._items: Iterator[Sequence[Item | BadSample]] | None = None
         self._begun, self._start, self._drawn = state, state.samples, state.samples
         self._turn: WindowTurn | None = None
 
@@ -127,10 +131,7 @@ class WindowLoader:
         while True:
             begun, self._begun = self._begun, StreamState()
             self._start = self._drawn
-            if begun.update:
-                window = collate([self._dataset[index] for index in begun.window])
-            else:
-                window = self.draw(self._window_size)
+            window = self._again(begun.window) if begun.update else self.draw(self._window_size)
             for update in range(begun.update, self._num_updates):
                 for piece in range(self._num_pieces):
                     self._turn = WindowTurn(
@@ -148,7 +149,17 @@ class WindowLoader:
         if self._items is None:
             self._items = self._start_stream(self._drawn)
         self._drawn += count
-        return collate(list(islice(self._items, count)))
+        return collate_places(list(islice(self._items, count)))
+
+    def _again(self, indices: Sequence[int]) -> PromptBatch:
+        """The samples of a window whose rollouts a checkpoint holds; none may be missing."""
+        window = collate([self._dataset[index] for index in indices])
+        if window.bad:
+            raise ValueError(
+                f"ckpt_path: its window goes on with a sample that can no longer be read: "
+                f"{window.bad[0]}; mend it, or resume from a checkpoint at the end of a window"
+            )
+        return window
 
     @property
     def state(self) -> StreamState:
@@ -160,6 +171,5 @@ class WindowLoader:
             return StreamState(self._start)
         if done == self._num_updates:
             return StreamState(self._drawn)
-        window = self._turn.window
-        ids = [*(item.sample.id for item in window.items), *(bad.id for bad in window.bad)]
+        ids = [item.sample.id for item in self._turn.window.items]
         return StreamState(self._drawn, done, tuple(map(self._dataset.index_of, ids)))

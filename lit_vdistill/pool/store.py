@@ -4,7 +4,8 @@ A line is `{"sample_id", "index", "text", "model", "temperature", "top_p"}`.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from lit_vdistill import jsonl
 from lit_vdistill.types import TeacherResponse
 
+logger = logging.getLogger(__name__)
 _FIELDS: dict[str, type] = {
     "sample_id": str,
     "index": int,
@@ -75,3 +77,22 @@ def _parse(raw: Any, place: str) -> TeacherResponse:
         if type(raw[key]) not in allowed:
             raise ValueError(f"{place}: '{key}' must be {kind.__name__}, got {raw[key]!r:.80}")
     return TeacherResponse(**raw)
+
+
+def report_unmatched(ids: Set[str], pools: Mapping[str, object], path: str | None) -> None:
+    """Say how sample ids and pool ids fail to meet; no pool at all is for the stage to refuse.
+
+    Raises:
+        ValueError: When they have none in common.
+    """
+    if not pools:
+        return
+    if not ids & set(pools):
+        raise ValueError(
+            f"teacher pool {path}: none of its {len(pools)} sample ids is a training sample; "
+            "the pool belongs to other records"
+        )
+    if extra := set(pools) - ids:
+        logger.warning("teacher pool %s: %d sample ids match no training sample", path, len(extra))
+    if missing := ids - set(pools):
+        logger.warning("teacher pool %s: %d training samples have no response", path, len(missing))

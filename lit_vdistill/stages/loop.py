@@ -162,6 +162,7 @@ class StepLoop(LightningModule, ABC):
             times = self.stopwatch.lap()
             self._values |= {f"time/{kind}_s": seconds for kind, seconds in times.items()}
             self._values["perf/tokens_per_s"] = self._values["step/tokens"] / sum(times.values())
+            self._values["data/left_out"] = float(batch.left_out)
             # Lightning would log the last known value of what was not measured in this step.
             self._logged |= self._values.keys()
             self._values |= dict.fromkeys(self._logged - self._values.keys(), math.nan)

@@ -37,13 +37,8 @@ def replace_without_signal(
         if wanted == 0:
             break
         drawn += wanted
-        batch = turn.draw(wanted)
-        # All of them may be unreadable here: what is sampled then is dropped, as other processes,
-        # which make the same calls of sharded networks, may have something to sample.
-        known = PromptBatch(experience.batch.items[:1])
-        more = stage.sample(stage.looked(batch) if batch.items else known)
-        if batch.items:
-            experience = _swapped(stage, experience, lacking, more)
+        more = stage.sample(stage.looked(turn.draw(wanted)))
+        experience = _swapped(stage, experience, lacking, more)
     stage.metrics.add("rollout/resampled", float(drawn), float(len(turn.window)))
     return replace(experience, weights=tuple(float(signal) for signal in has))
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lit_vdistill import processes
 from lit_vdistill.data import dataset
 from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistillDataModule
 from lit_vdistill.data.dataset import Item, PromptConfig, collate
@@ -325,16 +326,86 @@ def test_another_product_of_batch_size_and_processes_is_an_error(turns_on):
 
 def test_bad_samples_of_a_window_and_of_a_draw_are_counted(turns_on, make_data):
     (make_data.root / "videos/train00000.mp4").write_bytes(b"broken")
-    (turn, *_), data = turns_on(1, batch_size=18, max_bad_fraction=1.0)
+    (turn, *_), data = turns_on(1, batch_size=6, max_bad_fraction=0.3)
     assert data.on_before_batch_transfer(turn, 0) is turn
     bad = data.ledgers["training"].bad
-    in_window = {sample.id for sample in turn.window.bad}
-    assert {sample.id for sample in bad.values()} == in_window
-    turn.draw(18)
-    assert len(bad) == 9 > len(in_window) > 0
-    turn.window.items = ()
-    with pytest.raises(ValueError, match="no sample of a batch could be used"):
+    assert {sample.id for sample in bad.values()} == {sample.id for sample in turn.window.bad}
+    assert turn.left_out == len(bad) > 0
+    assert len(turn.draw(30)) == 30
+    assert len(bad) == 9
+
+
+def test_with_one_sample_a_step_an_unreadable_one_stops_nothing(turns_on, make_data):
+    """Another stands in, the same in a resumed run, and the stream does not advance for it."""
+    for name in ("train00000", "train00002"):
+        (make_data.root / f"videos/{name}.mp4").write_bytes(b"broken")
+    turns, data = turns_on(24, batch_size=1, max_bad_fraction=0.5)
+    assert all(len(turn.window) == 1 for turn in turns)
+    assert any(turn.window.bad for turn in turns[:6])
+    for turn in turns[:6]:
         data.on_before_batch_transfer(turn, 0)
+    _, data = turns_on(6, batch_size=1, max_bad_fraction=0.5)
+    for turn in turns[:6]:
+        data.on_before_batch_transfer(turn, 0)
+    state = data.state_dict()
+    assert state["samples"] == 3
+    assert len(state["left_out"]) == turns[5].left_out > 0
+    resumed, again = turns_on(6, batch_size=1, max_bad_fraction=0.5, state=state)
+    assert [names(turn) for turn in resumed] == [names(turn) for turn in turns[6:12]]
+    assert again.ledgers["training"].bad == data.ledgers["training"].bad
+
+
+def test_bad_samples_of_all_processes_are_compared_with_the_split(turns_on, make_data, monkeypatch):
+    """Two processes with 18 samples each: what one loses counts on both, against all 36."""
+    (make_data.root / "videos/train00000.mp4").write_bytes(b"broken")
+    whole = [turns_on(12, rank, 2, batch_size=3, max_bad_fraction=0.3) for rank in (0, 1)]
+    for turns in zip(*(turns for turns, _ in whole), strict=True):
+        told = [(turn.window.bad, len(turn.window)) for turn in turns]
+        monkeypatch.setattr(processes, "gather", lambda value, told=told: told)
+        for turn, (_, data) in zip(turns, whole, strict=True):
+            data.on_before_batch_transfer(turn, 0)
+    ledgers = [data.ledgers["training"] for _, data in whole]
+    assert list(ledgers[0].bad) == list(ledgers[1].bad)
+    assert len(ledgers[0].bad) == 9
+    ledgers[0].max_fraction = 0.2
+    monkeypatch.setattr(processes, "gather", lambda value: [value, value])
+    with pytest.raises(ValueError, match="9 of 36 training samples"):
+        ledgers[0].add_batch(whole[0][0][0].window)
+
+
+def test_a_process_without_a_stand_in_stops_all(turns_on, make_data, monkeypatch):
+    for video in (make_data.root / "videos").iterdir():
+        video.write_bytes(b"broken")
+    (turn, *_), data = turns_on(1, batch_size=2, max_bad_fraction=1.0)
+    monkeypatch.setattr(processes, "gather", lambda value: [value, ((), 2)])
+    with pytest.raises(ValueError, match=r"none is left to stand in .*media_root right"):
+        data.on_before_batch_transfer(turn, 0)
+
+
+def test_held_out_batches_keep_their_size(make_data, monkeypatch):
+    """What stands in for an unreadable sample is answered and not scored."""
+    samples, _ = read_records(make_data.root / "val.jsonl")
+    broken = replace(samples[1], id="broken", media="none.mp4")
+    write_records(make_data.root / "val.jsonl", [samples[0], broken, samples[2]])
+    data = make_data(max_bad_fraction=0.5, val_batch_size=1)
+    data.setup("validate")
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, testing=False)
+    batches = [data.on_before_batch_transfer(batch, 0) for batch in data.val_dataloader()]
+    items = [item for batch in batches for item in batch.items]
+    assert [item.is_padding for item in items] == [False, True, False]
+    assert [bad.id for bad in data.ledgers["validation"].bad.values()] == ["broken"]
+
+
+def test_a_medium_that_cannot_be_read_is_not_tried_again(make_data, monkeypatch):
+    data = make_data()
+    (make_data.root / "videos/train00000.mp4").write_bytes(b"broken")
+    data.setup("fit")
+    reading, read = MediaReader.read, []
+    monkeypatch.setattr(
+        MediaReader, "read", lambda self, *args: read.append(args) or reading(self, *args)
+    )
+    reasons = {data.train_set[index].reason for index in (0, 1, 0)}
+    assert len(reasons) == len(read) == 1
 
 
 def test_the_test_split_is_what_the_test_command_reads(make_data):

@@ -10,7 +10,7 @@ def sampler(rank=0, world_size=1, window_size=3, size=20):
 
 
 def drawn(sampler, count):
-    return list(islice(iter(sampler), count))
+    return [next(sampler.candidates(position)) for position in islice(iter(sampler), count)]
 
 
 def test_order_is_a_function_of_seed_and_epoch():
@@ -44,6 +44,37 @@ def test_windows_hold_the_same_samples_on_any_number_of_processes(size):
     assert all(len(set(window)) == 8 for window in seen[0])
     # Three windows an epoch: what is left over of it is in no window.
     assert len({index for window in seen[0][:3] for index in window}) == 24
+
+
+@pytest.mark.parametrize("position", [0, 1, 7, 17, 18])
+def test_stand_ins_are_of_other_windows_then_of_the_same(position):
+    one = sampler()
+    candidates = list(one.candidates(position))
+    assert len(set(candidates)) == 18
+    epoch, place = divmod(position, 18)
+    order, row = one.order(epoch), place // 3
+    window = order[row * 3 : row * 3 + 3]
+    assert candidates[0] == order[place]
+    later = [order[(row + i) % 6 * 3 + place % 3] for i in range(6)]
+    assert candidates[:6] == later
+    assert not set(candidates[1:6]) & set(window)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_stand_ins_are_the_same_on_any_number_of_processes(count):
+    whole, own = sampler(0, 1, 8, 29), 8 // count
+    shards = [sampler(rank, count, own, 29) for rank in range(count)]
+    for position in range(40):
+        rank, place = position % count, position // count
+        found = list(shards[rank].candidates(place))
+        assert found == list(whole.candidates(position))
+
+
+def test_held_out_samples_are_stood_in_for_by_padding():
+    shard = ShardedEvalSampler(4, rank=1, world_size=3)
+    assert list(shard) == [1, ~0]
+    assert list(shard.candidates(1)) == [1, ~2, ~3, ~0]
+    assert list(shard.candidates(~0)) == [~0, ~1, ~2, ~3]
 
 
 def test_too_small_a_dataset_is_an_error():

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lit_vdistill.data.dataset import PromptBatch, PromptDataset
 from lit_vdistill.data.sampler import StreamSampler
+from lit_vdistill.data.stand_ins import StandInDataset
 from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.readers.records import BadSample
@@ -32,7 +33,8 @@ def loader_of(dataset, state, *, window_size=3, num_pieces=1, num_updates=1):
 
     def stream(start):
         sampler.start = start
-        return (dataset[index] for index in sampler)
+        places = StandInDataset(dataset, sampler.candidates, allowed=SIZE)
+        return (places[position] for position in sampler)
 
     return WindowLoader(
         stream,
@@ -46,7 +48,7 @@ def loader_of(dataset, state, *, window_size=3, num_pieces=1, num_updates=1):
 
 
 def ids(batch):
-    return [*(item.sample.id for item in batch.items), *(bad.id for bad in batch.bad)]
+    return [item.sample.id for item in batch.items]
 
 
 def turns_of(loader, count):
@@ -109,15 +111,15 @@ def test_a_window_has_its_turns_and_an_epoch_its_windows(text_set, options):
         assert [(update, piece) for update, piece, _ in window] == expected
         assert all(names == window[0][2] for _, _, names in window)
         assert len(window[0][2]) == size
-    first, second = (
-        [name for window in part for name in window[0][2]]
-        for part in (windows[:count], windows[count:])
-    )
-    assert len(set(first)) == len(set(second)) == count * size
+    for part in (windows[:count], windows[count:]):
+        names = [name for window in part for name in window[0][2]]
+        assert len(names) == count * size
+        # One may stand in for the unreadable one.
+        assert len(set(names)) >= count * size - 1
 
 
 def test_draws_come_from_the_stream_behind_the_window_and_are_not_seen_again(text_set):
-    loader = loader_of(text_set, StreamState())
+    loader = loader_of(text_set, StreamState(2), window_size=2)
     turns = iter(loader)
     first = next(turns)
     drawn, counted = [], []
@@ -125,17 +127,17 @@ def test_draws_come_from_the_stream_behind_the_window_and_are_not_seen_again(tex
     drawn = ids(first.draw(2))
     window = ids(first.window)
     following = ids(next(turns).window)
-    assert len({*window, *drawn}) == 5
+    assert len({*window, *drawn}) == 4
     assert not {*window, *drawn} & set(following)
     assert [ids(batch) for batch in counted] == [drawn]
 
 
-def test_bad_samples_come_along(text_set):
+def test_bad_samples_come_along_with_others_in_their_place(text_set):
     windows = [turn.window for turn in turns_of(loader_of(text_set, StreamState()), 12)]
     bad = [found for window in windows for found in window.bad]
     assert bad
     assert {found.id for found in bad} == {str(SIZE - 1)}
-    assert all(len(window) + len(window.bad) == 3 for window in windows)
+    assert all(len(set(ids(window))) == 3 for window in windows)
     assert isinstance(bad[0], BadSample)
 
 

@@ -6,7 +6,6 @@ import torch
 from lit_vdistill.data.dataset import PromptBatch
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.vlm import VLMConfig
-from lit_vdistill.readers.records import BadSample
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.stages import OnPolicyModule
 from lit_vdistill.stages.on_policy import PolicyLossConfig
@@ -21,7 +20,7 @@ POLICY = VLMConfig("tiny/qwen3-vl", verify_shared_prefix="never")
 def step_of(prepare, script, batch_of):
     """Takes one step; sample i has a signal where told so, the window has the first two."""
 
-    def build(has_signal, resample, *, frozen=False, reduction="token_mean", bad=()):
+    def build(has_signal, resample, *, frozen=False, reduction="token_mean"):
         torch.manual_seed(0)
         loss = PolicyLossConfig(
             group_size=2, kl_coef=0.1, resample_no_signal=resample, reduction=reduction
@@ -35,10 +34,7 @@ def step_of(prepare, script, batch_of):
         found = []
 
         def source(count):
-            drawn = [next(further) for _ in range(count)]
-            kept = tuple(item for item in drawn if item.sample.id not in bad)
-            gone = [BadSample(i.sample.id, "v", "broken") for i in drawn if i not in kept]
-            return PromptBatch(kept, tuple(gone))
+            return PromptBatch(tuple(next(further) for _ in range(count)))
 
         turn = WindowTurn(PromptBatch(items[:2]), source=source)
         turn.on_draw = found.append
@@ -107,18 +103,3 @@ def test_a_step_in_which_nothing_has_a_signal_moves_nothing(step_of):
     assert stage._values["train/loss"] == 0.0
     assert not math.isnan(stage._values["kl/ref"])
     assert not any(p.grad.any() for p in stage.policy.parameters())
-
-
-def test_a_process_whose_draws_are_all_bad_makes_the_calls_of_the_others(step_of):
-    """Sharded networks wait for each; what it samples for them is dropped, signal or not."""
-    stage, _ = step_of([True, False, True, True], 1, bad=("s2", "s3"))
-    assert stage.engine.asked == [["s0", "s1"], ["s0"], ["s0"]]
-    assert ids(stage.window.experience.batch) == ["s0", "s1"]
-    assert stage.window.experience.weights == (1.0, 0.0)
-
-
-def test_drawn_samples_that_are_bad_are_counted_and_others_drawn(step_of):
-    stage, _ = step_of([True, False, True, True], 2, bad=("s2",))
-    assert [bad.id for batch in stage.drawn for bad in batch.bad] == ["s2"]
-    assert ids(stage.window.experience.batch) == ["s0", "s3"]
-    assert stage._values["rollout/resampled"] == 2 / 2
