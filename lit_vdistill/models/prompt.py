@@ -170,6 +170,8 @@ def _check_placeholders(prompt: EncodedPrompt, processor: ProcessorMixin) -> Non
     if prompt.grid_thw is not None:
         part = processor.video_processor if prompt.kind == "video" else processor.image_processor
         features = int(prompt.grid_thw.prod(dim=-1).sum()) // part.merge_size**2
+    if prompt.kind != "text" and features == 0:
+        raise ValueError(f"sample {prompt.sample_id}: nothing is left of its medium in the prompt")
     if placeholders != features:
         raise ValueError(
             f"sample {prompt.sample_id}: {placeholders} vision placeholders for {features} vision "
