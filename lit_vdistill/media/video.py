@@ -104,7 +104,8 @@ class MediaReader:
         Raises:
             MediaError: When an image cannot be read, or is not as large as the others.
         """
-        chosen = decode_worker.plan_indices(len(source.files), self.config.num_frames)
+        count = min(len(source.files), self.config.num_frames)
+        chosen = [round(i) for i in np.linspace(0, len(source.files) - 1, count)]
         frames = [self.read(source.files[i], "image").frames[0] for i in chosen]
         for i, frame in zip(chosen, frames, strict=True):
             if frame.shape != frames[0].shape:
