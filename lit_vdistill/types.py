@@ -75,6 +75,40 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Clip:
+    """A part of a longer video: `Clip("film.mp4", 600.0, 630.0)`. Its times begin with 0."""
+
+    file: str
+    """Path below `data.media_root`."""
+    start_s: float
+    """Seconds from the start of the file."""
+    end_s: float
+
+    def __str__(self) -> str:
+        """For reports."""
+        return f"{self.file}, {self.start_s} s to {self.end_s} s"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFiles:
+    """A video whose frames were sampled elsewhere: `FrameFiles(("a.jpg", "b.jpg"), (0.0, 1.5))`."""
+
+    files: tuple[str, ...]
+    """Images below `data.media_root`, in the order of their times."""
+    times_s: tuple[float, ...]
+    """Seconds from the start of the video, one a file."""
+
+    def __str__(self) -> str:
+        """For reports."""
+        return f"{self.files[0]} … {self.files[-1]}, {len(self.files)} frames"
+
+
+Source = str | Clip | FrameFiles
+"""Where a medium is; a text is the path of a file below `data.media_root`. Two samples have the
+same medium where these are equal."""
+
+
+@dataclass(frozen=True, slots=True)
 class VideoSample:
     """One question about one medium: `VideoSample("v1", Task.MCQ, "What falls?", "A", …)`."""
 
@@ -85,8 +119,8 @@ class VideoSample:
     """The bare question, without options and without format instructions."""
     answer: str
     """The true answer: a letter, a number, a word or a sentence."""
-    media: str | None = None
-    """Path below `data.media_root`; None for a text-only sample."""
+    media: Source | None = None
+    """None for a text-only sample."""
     media_type: MediaType = "video"
     options: tuple[str, ...] = ()
     """Texts of the options without letters, in the order A, B, C …"""

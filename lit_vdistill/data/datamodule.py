@@ -1,5 +1,6 @@
 """The one data module, shared by every stage: media, questions and the teacher pool."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -20,7 +21,8 @@ from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.pool.store import PoolStore, report_unmatched
-from lit_vdistill.readers.records import MAX_TEXT_CHARS, BadSample, read_records
+from lit_vdistill.readers.records import MAX_TEXT_CHARS, BadSample, read_records, with_length
+from lit_vdistill.readers.schema import MAX_OVERSHOOT_S
 from lit_vdistill.types import TeacherResponse
 from lit_vdistill.world.build import build_world
 from lit_vdistill.world.config import WorldConfig
@@ -31,9 +33,9 @@ class SourceConfig:
     """Where records, media and teacher responses are."""
 
     train_path: str
-    """Training records: .jsonl (own format) or .json (Video-R1)."""
+    """Training records: .jsonl (own format), .json or .txt (`lit_vdistill/readers`)."""
     val_path: str
-    """Held-out records, in either format."""
+    """Held-out records, in any of these formats."""
     media_root: str
     """Media paths of records are below it."""
     pool_path: str | None = None
@@ -45,6 +47,10 @@ class SourceConfig:
     list. Within it another sample takes the place."""
     max_text_chars: int = MAX_TEXT_CHARS
     """Characters of a question with its options; a longer one is an unusable sample."""
+    max_overshoot_s: float = MAX_OVERSHOOT_S
+    """Seconds by which evidence of a training sample may lie behind its video's last frame."""
+    instant_length_s: float = 0.0
+    """Seconds that a true segment without length lasts in training; 0 leaves its sample out."""
     test_path: str | None = None
     """Records that are only reported, by the command `test`; nothing is chosen on them."""
 
@@ -291,10 +297,13 @@ class VideoDistillDataModule(LightningDataModule):
     def _dataset(
         self, split: str, path: str, pools: Mapping[str, tuple[TeacherResponse, ...]]
     ) -> PromptDataset:
-        samples, bad = read_records(path, self.sources.max_text_chars)
-        self.ledgers[split] = BadSampleLedger(
-            split, len(samples) + len(bad), self.sources.max_bad_fraction
-        )
+        key = f"data.sources.{'val' if split == 'validation' else split.removesuffix('ing')}_path"
+        samples, bad = read_records(path, self.sources.max_text_chars, key)
+        total, is_trained_on = len(samples) + len(bad), split == "training"
+        if is_trained_on:
+            samples, instants = with_length(samples, self.sources.instant_length_s)
+            bad += instants
+        self.ledgers[split] = BadSampleLedger(split, total, self.sources.max_bad_fraction)
         self.ledgers[split].add(bad)
         return PromptDataset(
             samples,
@@ -304,6 +313,7 @@ class VideoDistillDataModule(LightningDataModule):
             self.template,
             self.prompt.box_units,
             self.loader.memory_gib,
+            self.sources.max_overshoot_s if is_trained_on else math.inf,
         )
 
     def _loader(

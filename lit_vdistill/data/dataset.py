@@ -1,6 +1,7 @@
 """From a record to tensors: one item a sample, one batch of items."""
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,8 +17,16 @@ from lit_vdistill.models.prompt import EncodedPrompt, encode_prompt
 from lit_vdistill.models.tokens import spelt_out
 from lit_vdistill.pool.quality import score_responses
 from lit_vdistill.readers.records import BadSample
+from lit_vdistill.readers.schema import behind_end
 from lit_vdistill.responses.prompts import PromptTemplate, render_messages
-from lit_vdistill.types import Medium, ScoredResponse, Task, TeacherResponse, VideoSample
+from lit_vdistill.types import (
+    Medium,
+    ScoredResponse,
+    Source,
+    Task,
+    TeacherResponse,
+    VideoSample,
+)
 
 BoxUnits = Literal["pixels", "thousandths"]
 _ITEM_BYTES = 4096
@@ -93,6 +102,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         template: PromptTemplate,
         box_units: BoxUnits,
         memory_gib: float = 0.0,
+        max_overshoot_s: float = math.inf,
     ) -> None:
         """Join what is given; nothing is read before an item is asked for.
 
@@ -105,6 +115,7 @@ class PromptDataset(Dataset[Item | BadSample]):
             box_units: Units of boxes in text.
             memory_gib: Encoded samples are kept in memory up to this size; the pixels of a medium
                 are kept once, however many questions are asked about it.
+            max_overshoot_s: Evidence that lies further behind the last frame makes a bad sample.
         """
         self.samples = samples
         self.pools = pools
@@ -112,12 +123,13 @@ class PromptDataset(Dataset[Item | BadSample]):
         self.processor = processor
         self.template = template
         self.box_units: BoxUnits = box_units
+        self.max_overshoot_s = max_overshoot_s
         self._arena = Arena(int(memory_gib * 2**30))
         self._items: dict[int, Item] = {}
         self._indices: dict[str, int] = {}
-        self._pixels: dict[tuple[str | None, str], Tensor] = {}
-        self._last_medium: tuple[tuple[str, str], Medium] | None = None
-        self._unreadable: dict[str, str] = {}
+        self._pixels: dict[tuple[Source | None, str], Tensor] = {}
+        self._last_medium: tuple[tuple[Source, str], Medium] | None = None
+        self._unreadable: dict[Source, str] = {}
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -188,11 +200,13 @@ class PromptDataset(Dataset[Item | BadSample]):
         return found
 
     def _encode(self, sample: VideoSample) -> Item | BadSample:
-        place = sample.media or "text only"
+        place = str(sample.media or "text only")
         try:
             medium = None
             if sample.media is not None:
                 medium = self._read(sample.media, sample.media_type)
+                if reason := behind_end(sample, medium.times_s[-1], self.max_overshoot_s):
+                    return BadSample(sample.id, place, reason)
             sample = in_text_units(sample, medium, self.box_units)
             prompt = encode_prompt(self.processor, self._messages(sample), medium, sample.id)
             pool = score_responses(sample, self.pools.get(sample.id, ()))
@@ -213,7 +227,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         plain = replace(sample, question=question, options=tuple(options))
         return render_messages(plain, self.template)
 
-    def _read(self, media: str, kind: str) -> Medium:
+    def _read(self, media: Source, kind: str) -> Medium:
         """Frames of a medium; those of the last one are at hand for the next question about it.
 
         One that cannot be read is not tried again: that may take the decoder's time-out.

@@ -7,6 +7,8 @@ from itertools import count
 import torch
 from torch.utils.data import Sampler
 
+from lit_vdistill.types import Source
+
 
 class StreamSampler(Sampler[int]):
     """A shard of the endless stream of samples: epoch after epoch, each a shuffle, unless told.
@@ -82,7 +84,7 @@ class StreamSampler(Sampler[int]):
 
 
 def medium_order(
-    media: Sequence[str | None], epoch: int, *, seed: int, world_size: int, window_size: int
+    media: Sequence[Source | None], epoch: int, *, seed: int, world_size: int, window_size: int
 ) -> list[int]:
     """Indices of one epoch, for `StreamSampler`: questions about one medium in one window.
 
@@ -96,7 +98,7 @@ def medium_order(
         world_size: Number of processes.
         window_size: Samples a process and window.
     """
-    members: dict[str | int, list[int]] = {}
+    members: dict[Source | int, list[int]] = {}
     for index, medium in enumerate(media):
         members.setdefault(index if medium is None else medium, []).append(index)
     rng = random.Random(f"{seed}/{epoch}")

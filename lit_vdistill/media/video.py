@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from lit_vdistill.media.decoder_process import DecoderProcess, MediaError
-from lit_vdistill.types import Medium
+from lit_vdistill.types import Clip, FrameFiles, Medium, Source
 
 logger = logging.getLogger(__name__)
 _CACHE_VERSION = 2
@@ -64,16 +64,20 @@ class MediaReader:
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._decoder = DecoderProcess()
 
-    def read(self, media: str, kind: str) -> Medium:
+    def read(self, media: Source, kind: str) -> Medium:
         """Frames and their true times.
 
         Args:
-            media: Path below the root.
+            media: Path below the root, a part of such a file, or frames sampled elsewhere.
             kind: `"video"` or `"image"`.
 
         Raises:
             MediaError: When the path leaves the root or the file cannot be decoded in time.
         """
+        if isinstance(media, FrameFiles):
+            return self.read_frames(media)
+        if isinstance(media, Clip):
+            raise MediaError(f"{media}: parts of a file are not read yet")
         path = self.resolve(media)
         cached = self._cache_path(path, kind)
         known = None if cached is None else _read_cached(cached)
@@ -95,6 +99,26 @@ class MediaReader:
         if cached is not None:
             _write_atomically(cached, frames=frames, times_s=np.array(header["times_s"]))
         return _medium(kind, frames, header["times_s"])
+
+    def read_frames(self, source: FrameFiles) -> Medium:
+        """Frames that were sampled elsewhere, with the times that they were given.
+
+        Of more than `num_frames`, as many are taken as of a video, from the first to the last.
+
+        Raises:
+            MediaError: When an image cannot be read, or is not as large as the others.
+        """
+        count = min(len(source.files), self.config.num_frames)
+        chosen = [round(i) for i in np.linspace(0, len(source.files) - 1, count)]
+        frames = [self.read(source.files[i], "image").frames[0] for i in chosen]
+        for i, frame in zip(chosen, frames, strict=True):
+            if frame.shape != frames[0].shape:
+                sizes = [f"{shape[1]} x {shape[0]}" for shape in (frame.shape, frames[0].shape)]
+                raise MediaError(
+                    f"frames of one video must have one size, {source.files[i]} has {sizes[0]} "
+                    f"and {source.files[0]} {sizes[1]} pixels"
+                )
+        return _medium("video", np.stack(frames), [source.times_s[i] for i in chosen])
 
     def largest(self, kind: str) -> Medium:
         """An empty medium as large as `read` may return, a minute between its frames."""

@@ -221,6 +221,8 @@ def _check_placeholders(prompt: EncodedPrompt, processor: ProcessorMixin) -> Non
     if prompt.grid_thw is not None:
         merge_size = _reader_of(processor, prompt.kind).merge_size
         features = int(prompt.grid_thw.prod(dim=-1).sum()) // merge_size**2
+    if prompt.kind != "text" and features == 0:
+        raise ValueError(f"sample {prompt.sample_id}: nothing is left of its medium in the prompt")
     if placeholders != features:
         raise ValueError(
             f"sample {prompt.sample_id}: {placeholders} vision placeholders for {features} vision "

@@ -1,4 +1,4 @@
-"""Records on disk: the project's own JSONL, and Video-R1's and Open-o3-Video's (STGR) JSON.
+"""Records on disk: the project's own JSONL, and the files of others (`readers/foreign.py`).
 
 The own format has one JSON object a line:
 
@@ -15,7 +15,7 @@ The own format has one JSON object a line:
 | `task` | yes | one of `lit_vdistill.types.Task` |
 | `question` | yes | the bare question |
 | `answer` | yes | letter, `yes`/`no`, number or text; for grounding what a person would say |
-| `media` | | path below `data.media_root`; null or absent for text only |
+| `media` | | path below `data.media_root`, or a dict as below; null or absent for text only |
 | `media_type` | | `video` (default), `image`, or `text` when there is no medium |
 | `options` | for `mcq`, `temporal_mcq` | option texts without letters, in the order A, B, C … |
 | `evidence.spans` | for `temporal_*` | `[start, end]` in seconds; the first is the answer |
@@ -24,37 +24,36 @@ The own format has one JSON object a line:
 | `facts.words` | with `things` | by kind, all words for it, the wrong ones too |
 | `facts.asked` | | kinds that a right open-ended answer states of every thing |
 | `meta` | | anything to keep |
+
+A part of a longer video is `{"file": "film.mp4", "start_s": 600.0, "end_s": 630.0}`: all times of
+the record, and those that the model reads, count from `start_s`. Frames that were sampled elsewhere
+are `{"files": ["v1/0.jpg", "v1/1.jpg"], "times_s": [0.0, 2.5]}`: as many of them as of a
+video are taken (`data.frames.num_frames`), with these times.
 """
 
-import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+import codecs
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from lit_vdistill import jsonl
+from lit_vdistill.readers.foreign import FORMATS, Row, rows_of_json, rows_of_text
 from lit_vdistill.readers.schema import (
     check_facts,
-    check_sample,
+    checked,
+    clip_of,
     expect,
+    frame_files,
     media_type_of,
     numbers,
     seconds,
     text_of,
 )
-from lit_vdistill.readers.stgr import STGR_TASKS, parse_stgr
-from lit_vdistill.types import BoxAt, Evidence, Facts, Task, VideoSample
+from lit_vdistill.types import BoxAt, Evidence, Facts, Source, Task, VideoSample
 
 MAX_TEXT_CHARS = 10_000
 """About 2 500 tokens; what is longer is a mistake as a rule, and takes minutes a step."""
-_VIDEO_R1_TASKS = {
-    "multiple choice": Task.MCQ,
-    "numerical": Task.NUMERICAL,
-    "regression": Task.NUMERICAL,
-    "OCR": Task.OCR,
-    "free-form": Task.OPEN_ENDED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +71,39 @@ class BadSample:
 
 
 def read_records(
-    path: str | Path, max_text_chars: int = MAX_TEXT_CHARS
+    path: str | Path, max_text_chars: int = MAX_TEXT_CHARS, key: str = "data.sources.train_path"
 ) -> tuple[list[VideoSample], list[BadSample]]:
-    """Read a file in a known format: `.jsonl` is our own, `.json` a list of Video-R1 or STGR.
+    """Read a file in a known format: `.jsonl` is our own, others are told by their contents.
 
     Args:
         path: The file.
         max_text_chars: Characters of a question with its options; a longer one is bad.
+        key: The option that names the file, for errors.
 
     Returns:
         The good samples in file order and the bad records; an id that was seen before is bad.
 
     Raises:
         FileNotFoundError: When the file does not exist.
-        ValueError: When the file as a whole is not of its format.
+        ValueError: When the file as a whole is empty, not UTF-8 or not of its format.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"records {path} do not exist (data.sources.train_path, val_path, test_path)"
-        )
-    readers = {".jsonl": (_lines, parse_record), ".json": (_json_rows, _parse_row)}
+        raise FileNotFoundError(f"{key}: {path} does not exist")
+    readers = {".jsonl": _lines, ".json": rows_of_json, ".txt": rows_of_text}
     if path.suffix not in readers:
         raise ValueError(
-            f"{path}: unknown format '{path.suffix}', expected .jsonl (own) or .json (Video-R1 or "
-            "STGR)"
+            f"{key}: {path} has the unknown format '{path.suffix}', expected .jsonl (own), .json "
+            f"({', '.join(FORMATS)}) or .txt (Charades-STA)"
         )
-    rows, parse = readers[path.suffix]
+    _check_encoding(path, key)
     samples: dict[str, VideoSample] = {}
     bad: list[BadSample] = []
-    for place, raw in rows(path):
+    for place, read, parse in _with_key(readers[path.suffix](path), key):
+        raw = None
         try:
-            sample = parse(raw() if callable(raw) else raw)
+            raw = read()
+            sample = parse(raw)
         except ValueError as error:
             bad.append(BadSample(_guess_id(raw), place, str(error)))
             continue
@@ -116,7 +116,43 @@ def read_records(
             bad.append(BadSample(sample.id, place, f"{reason} (data.sources.max_text_chars)"))
             continue
         samples[sample.id] = sample
+    if not samples and not bad:
+        raise ValueError(f"{key}: {path} holds no record")
     return list(samples.values()), bad
+
+
+def with_length(
+    samples: Sequence[VideoSample], length_s: float
+) -> tuple[list[VideoSample], list[BadSample]]:
+    """Training samples whose true segment is no instant, which no answer can overlap.
+
+    Args:
+        samples: As they were read.
+        length_s: What an instant is taken to last, half before it and half behind, so that answers
+            score by how near they are; 0 leaves such samples out.
+    """
+    good: list[VideoSample] = []
+    bad: list[BadSample] = []
+    for sample in samples:
+        instant = _instant(sample)
+        if instant is None:
+            good.append(sample)
+        elif length_s > 0:
+            span = (max(0.0, instant - length_s / 2), instant + length_s / 2)
+            spans = (span, *sample.evidence.spans[1:])
+            good.append(replace(sample, evidence=replace(sample.evidence, spans=spans)))
+        else:
+            reason = f"its true segment has no length: {instant} s (data.sources.instant_length_s)"
+            bad.append(BadSample(sample.id, str(sample.media), reason))
+    return good, bad
+
+
+def _instant(sample: VideoSample) -> float | None:
+    """The time of a true segment without length; None for any other sample."""
+    if sample.task not in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ):
+        return None
+    start, end = sample.evidence.spans[0]
+    return start if start == end else None
 
 
 def write_records(path: str | Path, samples: list[VideoSample]) -> None:
@@ -140,7 +176,7 @@ def parse_record(raw: Any) -> VideoSample:
         task=_task(text_of(raw, "task")),
         question=text_of(raw, "question"),
         answer=text_of(raw, "answer"),
-        media=None if media is None else expect(media, str, "media"),
+        media=_source(media),
         media_type=media_type_of(raw.get("media_type", "text" if media is None else "video")),
         options=tuple(
             expect(o, str, "options") for o in expect(raw.get("options", []), list, "options")
@@ -149,43 +185,24 @@ def parse_record(raw: Any) -> VideoSample:
         facts=_facts(expect(raw.get("facts", {}), dict, "facts")),
         meta=expect(raw.get("meta", {}), dict, "meta"),
     )
-    check_sample(sample)
-    return sample
+    return checked(sample)
 
 
-def _parse_row(raw: Any) -> VideoSample:
-    """One row of a JSON list, by the format that its task's name belongs to."""
-    is_stgr = isinstance(raw, dict) and raw.get("task") in STGR_TASKS
-    return parse_stgr(raw) if is_stgr else parse_video_r1(raw)
-
-
-def parse_video_r1(raw: Any) -> VideoSample:
-    """One row of Video-R1's list: `problem`, `problem_type`, `solution`, `path`, `options`.
-
-    Raises:
-        ValueError: Names the key, what was expected and what came.
-    """
-    raw = expect(raw, dict, "row")
-    kind = text_of(raw, "problem_type")
-    if kind not in _VIDEO_R1_TASKS:
-        raise ValueError(f"'problem_type' must be one of {sorted(_VIDEO_R1_TASKS)}, got '{kind}'")
-    solution = re.search(r"<answer>(.*?)</answer>", text_of(raw, "solution"), re.DOTALL)
-    if not solution:
-        raise ValueError(f"'solution' has no <answer>…</answer>: {raw['solution']!r}")
-    options = raw.get("options") or []
-    sample = VideoSample(
-        id=str(raw.get("problem_id", "")),
-        task=_VIDEO_R1_TASKS[kind],
-        question=text_of(raw, "problem"),
-        answer=solution.group(1).strip(),
-        media=text_of(raw, "path").removeprefix("./"),
-        media_type=media_type_of(raw.get("data_type", "video")),
-        # "A. cup" -> "cup": our options carry no letters.
-        options=tuple(re.sub(r"^[A-Z][.):]\s*", "", expect(o, str, "options")) for o in options),
-        meta={"source": "video-r1"},
+def _source(raw: Any) -> Source | None:
+    """A path, or a dict that names a part of a file or the files of frames."""
+    if raw is None or isinstance(raw, str):
+        return raw
+    keys = sorted(expect(raw, dict, "media"))
+    if keys == ["end_s", "file", "start_s"]:
+        return clip_of(text_of(raw, "file"), raw["start_s"], raw["end_s"])
+    if keys == ["files", "times_s"]:
+        files = _texts(raw["files"], "media.files")
+        times = expect(raw["times_s"], list, "media.times_s")
+        return frame_files(files, [seconds(time, "media.times_s") for time in times])
+    raise ValueError(
+        "'media' must be a path, {file, start_s, end_s} or {files, times_s}, got a dict with the "
+        f"keys {keys!r:.80}"
     )
-    check_sample(sample)
-    return sample
 
 
 def _evidence(raw: Mapping[str, Any]) -> Evidence:
@@ -235,27 +252,38 @@ def _task(name: str) -> Task:
     return Task(name)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+def _with_key(rows: Iterator[Row], key: str) -> Iterator[Row]:
+    """The rows; an error about the file as a whole names the option."""
+    try:
+        yield from rows
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def _lines(path: Path) -> Iterator[Row]:
     for number, line in jsonl.lines(path):
         place = f"{path}, line {number}"
-        yield place, lambda line=line, place=place: jsonl.parse(line, place)
+        yield place, lambda line=line, place=place: jsonl.parse(line, place), parse_record
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _check_encoding(path: Path, key: str) -> None:
+    """Refuse a file in another encoding as a whole; a later line that is broken is one bad record.
+
+    Told by the first line, or what a reader would call that.
+    """
+    with path.open("rb") as file:
+        start = file.readline(1 << 16)
     try:
-        # Numbers that are none are left to the checks of each row, which name it.
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(rows, list):
-        raise ValueError(f"{path}: expected a list of rows, got {type(rows).__name__}")
-    yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows))
+        codecs.getincrementaldecoder("utf-8-sig")().decode(start)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{key}: {path} is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}); "
+            "write it as UTF-8"
+        ) from error
 
 
 def _guess_id(raw: Any) -> str:
-    try:
-        raw = raw() if callable(raw) else raw
-        name = str(raw.get("id", raw.get("problem_id", "?")))
-        return name.encode("utf-8", errors="backslashreplace").decode()
-    except (ValueError, AttributeError):
-        return "?"
+    """What a broken record calls itself."""
+    row = raw if isinstance(raw, dict) else {}
+    name = next((row[key] for key in ("id", "problem_id", "qid") if key in row), "?")
+    return f"{name!s:.80}".encode("utf-8", errors="backslashreplace").decode()

@@ -4,12 +4,24 @@ All raise ValueError and name the key, what was expected and what came.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from lit_vdistill import jsonl
 from lit_vdistill.responses.grammar import number
-from lit_vdistill.types import Facts, MediaType, Task, VideoSample
+from lit_vdistill.types import (
+    Box,
+    Clip,
+    Facts,
+    FrameFiles,
+    MediaType,
+    Source,
+    Span,
+    Task,
+    VideoSample,
+)
 
 NEED_A_MEDIUM = (
     Task.TEMPORAL_GROUNDING,
@@ -18,12 +30,18 @@ NEED_A_MEDIUM = (
     Task.SPATIO_TEMPORAL_QA,
 )
 """Tasks whose answers are times and places in a medium."""
+MAX_OVERSHOOT_S = 2.0
+"""Ends of segments lie a little behind the video in many data sets; further is another video."""
 _HUGE = 1e18
 """No time, coordinate or size comes near it."""
 
 
-def check_sample(sample: VideoSample) -> None:
-    """Whether a sample carries what its task needs.
+BOX_TOLERANCE = 0.01
+"""Share of the frame by which a box may overshoot it: annotators round. It is cut at the edge."""
+
+
+def checked(sample: VideoSample) -> VideoSample:
+    """A sample that carries what its task needs, its boxes within the frame.
 
     Raises:
         ValueError: Names the key, what was expected and what came.
@@ -33,6 +51,8 @@ def check_sample(sample: VideoSample) -> None:
     _check_texts(sample)
     if (sample.media is None) != (sample.media_type == "text"):
         raise ValueError(f"'media' is {sample.media!r} but 'media_type' is '{sample.media_type}'")
+    if not isinstance(sample.media, str) and sample.media_type == "image":
+        raise ValueError(f"'media' of an image must be a path, got {sample.media!r:.80}")
     if sample.media is None and sample.task in NEED_A_MEDIUM:
         raise ValueError(f"task '{sample.task}' needs 'media': its answer is a place in one")
     _check_answer(sample)
@@ -41,28 +61,44 @@ def check_sample(sample: VideoSample) -> None:
             raise ValueError(
                 f"'evidence.spans' must have 0 <= start <= end, both finite, got [{start}, {end}]"
             )
-    for item in sample.evidence.boxes:
-        x1, y1, x2, y2 = item.box
-        # 1 % of tolerance: annotators' boxes overshoot the frame by rounding.
-        if not (0 <= x1 < x2 <= 1.01 and 0 <= y1 < y2 <= 1.01):
-            raise ValueError(
-                "'evidence.boxes' must be shares of width and height with x1 < x2 and y1 < y2 in "
-                f"[0, 1], got {list(item.box)}"
-            )
+    boxes = tuple(replace(item, box=_within_frame(item.box)) for item in sample.evidence.boxes)
+    if boxes == sample.evidence.boxes:
+        return sample
+    return replace(sample, evidence=replace(sample.evidence, boxes=boxes))
+
+
+def _within_frame(box: Box) -> Box:
+    x1, y1, x2, y2 = (min(max(corner, 0.0), 1.0) for corner in box)
+    is_near = all(-BOX_TOLERANCE <= corner <= 1 + BOX_TOLERANCE for corner in box)
+    if not (is_near and x1 < x2 and y1 < y2):
+        raise ValueError(
+            "'evidence.boxes' must be shares of width and height with x1 < x2 and y1 < y2 in "
+            f"[0, 1], got {list(box)}"
+        )
+    return x1, y1, x2, y2
 
 
 def _check_texts(sample: VideoSample) -> None:
     """Texts that can be written to files and given to a tokenizer."""
     texts = {"question": sample.question, "answer": sample.answer, "id": sample.id}
-    texts |= {"media": sample.media or ""} | {
-        f"options[{i}]": o for i, o in enumerate(sample.options)
-    }
+    paths = files_of(sample.media)
+    texts |= {"media": "".join(paths)} | {f"options[{i}]": o for i, o in enumerate(sample.options)}
     texts |= {f"evidence.boxes[{i}].name": b.name for i, b in enumerate(sample.evidence.boxes)}
     for key, text in texts.items():
         if not jsonl.has_utf8(text):
             raise ValueError(f"'{key}' holds half a surrogate pair, which is no text: {text!r:.80}")
-    if "\0" in (sample.media or ""):
-        raise ValueError(f"'media' is no path: {sample.media!r:.80}")
+    for path in paths:
+        if "\0" in path or not path.strip():
+            raise ValueError(f"'media' is no path: {path!r:.80}")
+
+
+def files_of(media: Source | None) -> tuple[str, ...]:
+    """The files that a medium is read from."""
+    if isinstance(media, FrameFiles):
+        return media.files
+    if isinstance(media, Clip):
+        return (media.file,)
+    return () if media is None else (media,)
 
 
 def _check_answer(sample: VideoSample) -> None:
@@ -83,6 +119,29 @@ def _check_answer(sample: VideoSample) -> None:
         raise ValueError(f"task '{task}' needs 'evidence.boxes'")
     if not answer:
         raise ValueError("'answer' must not be empty")
+
+
+def behind_end(sample: VideoSample, last_s: float, tolerance_s: float) -> str | None:
+    """What is wrong where evidence lies behind the end of its video; None where nothing does.
+
+    Nothing is known of the end of a video whose frames were sampled elsewhere.
+
+    Args:
+        sample: The sample.
+        last_s: Time of the video's last frame.
+        tolerance_s: Seconds by which evidence may lie behind it: a frame lasts, annotators round.
+    """
+    if sample.media_type != "video" or isinstance(sample.media, FrameFiles):
+        return None
+    times = [end for _, end in sample.evidence.spans]
+    times += [item.time_s for item in sample.evidence.boxes if item.time_s is not None]
+    latest = max(times, default=0.0)
+    if latest <= last_s + tolerance_s:
+        return None
+    return (
+        f"evidence at {latest} s, but the video's last frame is at {last_s:.2f} s "
+        f"(data.sources.max_overshoot_s {tolerance_s})"
+    )
 
 
 def check_facts(facts: Facts) -> None:
@@ -129,6 +188,34 @@ def numbers(value: Any, count: int, key: str) -> tuple[float, ...]:
     return tuple(float(item) for item in value)
 
 
+def span_of(value: Any, key: str) -> Span:
+    """A list of two times in seconds, as numbers or as text."""
+    parts = list(value) if isinstance(value, list) else []
+    times = [number(part) if isinstance(part, str) else part for part in parts]
+    start, end = numbers(times if None not in times else value, 2, key)
+    return start, end
+
+
+def clip_of(file: str, start: Any, end: Any) -> Clip:
+    """A part of a file, both ends known."""
+    clip = Clip(file, seconds(start, "media.start_s"), seconds(end, "media.end_s"))
+    if not clip.start_s < clip.end_s:
+        raise ValueError(f"'media' must have start_s < end_s, got {clip.start_s}, {clip.end_s}")
+    return clip
+
+
+def frame_files(files: Sequence[str], times_s: Sequence[float]) -> FrameFiles:
+    """Frames that were sampled elsewhere, in the order of their times."""
+    if not files or len(files) != len(times_s):
+        raise ValueError(
+            f"'media' must have as many times_s as files, at least one, got {len(files)} files "
+            f"and {len(times_s)} times"
+        )
+    if any(later <= earlier for earlier, later in pairwise(times_s)):
+        raise ValueError(f"'media.times_s' must increase, got {list(times_s)!r:.80}")
+    return FrameFiles(tuple(files), tuple(times_s))
+
+
 def text_of(raw: Mapping[str, Any], key: str) -> str:
     """The text under a key that must be there."""
     if key not in raw:
@@ -146,5 +233,5 @@ def media_type_of(name: Any) -> MediaType:
 def expect(value: Any, kind: type, key: str) -> Any:
     """The value, if it is of the kind."""
     if not isinstance(value, kind):
-        raise ValueError(f"'{key}' must be a {kind.__name__}, got {value!r}")
+        raise ValueError(f"'{key}' must be a {kind.__name__}, got {value!r:.80}")
     return value

@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lit_vdistill.readers.schema import check_sample, expect, numbers, seconds, text_of
+from lit_vdistill.readers.options import split_options
+from lit_vdistill.readers.schema import checked, expect, numbers, seconds, text_of
+from lit_vdistill.responses import grammar
 from lit_vdistill.types import BoxAt, Evidence, Span, Task, VideoSample
 
 STGR_TASKS = {
@@ -31,7 +33,6 @@ _FOLDERS = {  # the first that the source contains
     "TVG": "tvg_r1",
     "videor1": "videor1",
 }
-_OPTION = re.compile(r"(?:^|\s)\(?([A-Z])[.)]\s+(.*?)(?=\s+\(?[A-Z][.)]\s|\s*$)", re.DOTALL)
 _ANSWER_BOX = re.compile(r"<obj>(.*?)</obj>\s*<box>(\[.*?\])</box>", re.DOTALL)
 
 
@@ -47,12 +48,10 @@ def parse_stgr(raw: Any) -> VideoSample:
     question, answer = text_of(raw, "question"), text_of(raw, "answer").strip()
     options: tuple[str, ...] = ()
     if task in (Task.MCQ, Task.TEMPORAL_MCQ):
-        question, options = _split_options(question)
+        question, options = split_options(question)
     evidence = Evidence()
     if task in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ):
-        letter, _, span = answer.rpartition("\n")
-        evidence = Evidence(spans=(_span(span),))
-        answer = letter.strip() if task is Task.TEMPORAL_MCQ else answer
+        evidence, answer = _when(answer, task)
     elif is_image:
         evidence, answer = _image_evidence(raw, answer)
     elif task is Task.SPATIO_TEMPORAL_QA:
@@ -69,8 +68,7 @@ def parse_stgr(raw: Any) -> VideoSample:
         evidence=evidence,
         meta={"source": raw["source"]},
     )
-    check_sample(sample)
-    return sample
+    return checked(sample)
 
 
 def _folder(source: str) -> str:
@@ -80,19 +78,19 @@ def _folder(source: str) -> str:
     raise ValueError(f"'source' must contain one of {sorted(_FOLDERS)}, got '{source}'")
 
 
-def _split_options(question: str) -> tuple[str, tuple[str, ...]]:
-    """The bare question and its options: STGR writes `… A. cat B. dog` into one text."""
-    found = list(_OPTION.finditer(question))
-    letters = "".join(match.group(1) for match in found)
-    if len(found) < 2 or letters != "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(found)]:
-        raise ValueError(f"'question' must list its options as 'A. … B. …', got {question!r}")
-    bare = question[: found[0].start()].strip()
-    return bare, tuple(match.group(2).strip() for match in found)
+def _when(answer: str, task: Task) -> tuple[Evidence, str]:
+    """The annotated time and the answer: `"[s, e]"`, behind a letter's line, or tagged text.
 
-
-def _span(text: str) -> Span:
-    start, end = numbers(_literal(text), 2, "answer")
-    return start, end
+    The file for SFT writes the answer as it is to be given, `From <t>s</t>s to <t>e</t>s`.
+    """
+    span: Span | None = grammar.time_span(answer)
+    letter = grammar.correct_option(answer) or ""
+    if span is None:
+        letter, _, literal = answer.rpartition("\n")
+        start, end = numbers(_literal(literal), 2, "answer")
+        span = (start, end)
+    is_choice = task is Task.TEMPORAL_MCQ
+    return Evidence(spans=(span,)), letter.strip() if is_choice else answer
 
 
 def _literal(text: str) -> Any:

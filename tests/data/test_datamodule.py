@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -16,7 +17,9 @@ from lit_vdistill.data.mixture import Mixture
 from lit_vdistill.media.video import MediaReader
 from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.readers.schema import NEED_A_MEDIUM
-from lit_vdistill.types import Task
+from lit_vdistill.responses.grammar import parse_response
+from lit_vdistill.rewards import answer_quality
+from lit_vdistill.types import Evidence, FrameFiles, Task
 
 
 @pytest.fixture
@@ -394,6 +397,93 @@ def test_held_out_batches_keep_their_size(make_data, monkeypatch):
     items = [item for batch in batches for item in batch.items]
     assert [item.is_padding for item in items] == [False, True, False]
     assert [bad.id for bad in data.ledgers["validation"].bad.values()] == ["broken"]
+
+
+@pytest.fixture
+def with_train(make_data):
+    """A data module whose training records are the world's first nine, changed."""
+
+    def build(changes, **options):
+        samples, _ = read_records(make_data.root / "train.jsonl")
+        changed = [replace(sample, **changes.get(sample.task, {})) for sample in samples[:9]]
+        write_records(make_data.root / "train.jsonl", changed)
+        data = make_data(max_bad_fraction=1.0)
+        data.sources = replace(data.sources, pool_path=None, **options)
+        data.setup("fit")
+        by_task = {sample.task: i for i, sample in enumerate(data.train_set.samples)}
+        return data, by_task
+
+    return build
+
+
+def test_a_truth_without_length_is_left_out_of_training_or_lasts_a_while(with_train):
+    span = Evidence(spans=((0.5, 0.5),))
+    changes = {Task.TEMPORAL_GROUNDING: {"evidence": span}}
+    data, by_task = with_train(changes)
+    assert Task.TEMPORAL_GROUNDING not in by_task
+    (bad,) = data.ledgers["training"].bad.values()
+    assert "no length: 0.5 s (data.sources.instant_length_s)" in str(bad)
+    data, by_task = with_train(changes, instant_length_s=2.0)
+    item = data.train_set[by_task[Task.TEMPORAL_GROUNDING]]
+    assert item.sample.evidence.spans == ((0.0, 1.5),)
+    near, far, none = (
+        answer_quality(parse_response(f"<think>t</think><answer>{answer}</answer>"), item.sample)
+        for answer in (
+            "From <t>0.0</t>s to <t>1.5</t>s",
+            "From <t>1.0</t>s to <t>3.0</t>s",
+            "From <t>5.0</t>s to <t>6.0</t>s",
+        )
+    )
+    assert near == 1.0 > far > none == 0.0
+
+
+def test_evidence_behind_the_end_of_a_video_makes_a_bad_training_sample(with_train, make_data):
+    """The last frame of eight is at 7 s."""
+    changes = {
+        Task.TEMPORAL_GROUNDING: {"evidence": Evidence(spans=((2.0, 9.5),))},
+        Task.TEMPORAL_MCQ: {"evidence": Evidence(spans=((2.0, 8.5),))},
+    }
+    data, by_task = with_train(changes)
+    bad = data.train_set[by_task[Task.TEMPORAL_GROUNDING]]
+    assert "evidence at 9.5 s, but the video's last frame is at 7.00 s" in str(bad)
+    assert isinstance(data.train_set[by_task[Task.TEMPORAL_MCQ]], Item)
+    data, by_task = with_train({}, max_overshoot_s=3.0)
+    assert isinstance(data.train_set[by_task[Task.TEMPORAL_GROUNDING]], Item)
+    # A held-out truth is scored as it is annotated.
+    shutil.copy(make_data.root / "train.jsonl", make_data.root / "val.jsonl")
+    data, _ = with_train({})
+    assert all(isinstance(data.val_set[i], Item) for i in range(9))
+
+
+def test_frames_sampled_elsewhere_keep_their_times_to_the_token(with_train, make_data):
+    from PIL import Image
+
+    files = tuple(f"frames/{i}.png" for i in range(4))
+    (make_data.root / "frames").mkdir()
+    for i, file in enumerate(files):
+        Image.new("RGB", (64, 96), (60 * i, 0, 0)).save(make_data.root / file)
+    Image.new("RGB", (96, 64)).save(make_data.root / "frames/wide.png")
+    times = (0.0, 0.8, 3.0, 9.2)
+    changes = {
+        Task.MCQ: {"media": FrameFiles(files, times)},
+        Task.OCR: {"media": FrameFiles(files[:1], (2.0,))},
+        Task.NUMERICAL: {"media": FrameFiles((*files[:1], "frames/none.png"), (0.0, 1.0))},
+        Task.BINARY: {"media": FrameFiles((*files[:1], "frames/wide.png"), (0.0, 1.0))},
+        Task.TEMPORAL_GROUNDING: {
+            "media": FrameFiles(files, times), "evidence": Evidence(spans=((2.0, 60.0),)),
+        },
+    }  # fmt: skip
+    data, by_task = with_train(changes)
+    items = {task: data.train_set[by_task[task]] for task in changes}
+    for task in (Task.MCQ, Task.TEMPORAL_GROUNDING):
+        text = data.processor.tokenizer.decode(items[task].prompt.input_ids)
+        assert re.findall(r"<[\d.]+ seconds>", text) == ["<0.4 seconds>", "<6.1 seconds>"]
+    assert (items[Task.OCR].prompt.token_types > 0).sum() > 0
+    assert "the file does not exist" in str(items[Task.NUMERICAL])
+    assert "frames/wide.png has 96 x 64 and frames/0.png 64 x 96 pixels" in str(items[Task.BINARY])
+    medium = data.reader.read(FrameFiles(files, times), "video")
+    assert medium.times_s == times
+    assert medium.frames[:, 0, 0, 0].tolist() == [0, 60, 120, 180]
 
 
 def test_a_medium_that_cannot_be_read_is_not_tried_again(make_data, monkeypatch):

@@ -111,12 +111,12 @@ def fuzz(cases: int, seed: int, folder: Path) -> Report:
     while report.records + report.responses < cases:
         rest = cases - report.records - report.responses
         lines = [record(rng, rng.choice(whole)) for _ in range(min(2000, -(-rest // 2)))]
-        path.write_bytes(b"".join(lines))
+        path.write_bytes(b"{}\n" + b"".join(lines))
         samples, bad = read_records(path)
         report.records += len(lines)
         report.refused.update(str(sample.reason)[:40] for sample in bad)
         # A last line that a crash has torn is passed over, which is said.
-        if not len(lines) - 1 <= len(samples) + len(bad) <= len(lines):
+        if len(samples) + len(bad) not in (len(lines), len(lines) + 1):
             report.found.append(f"{len(lines)} lines gave {len(samples)} and {len(bad)} samples")
         units = rng.choice(("pixels", "thousandths"))
         dataset = PromptDataset(

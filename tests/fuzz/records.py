@@ -16,7 +16,10 @@ _VALUES = (
 
 
 def record(rng: random.Random, whole: dict[str, Any]) -> bytes:
-    """A line of JSON, or of nearly that: a real row in which something was changed."""
+    """A line of JSON, or of nearly that: a real row in which something was changed.
+
+    The first line of a file has to be UTF-8, lest the file is refused as a whole.
+    """
     row = json.loads(json.dumps(whole))
     if "id" in row:
         row["id"] = f"{rng.randrange(10**12)}"

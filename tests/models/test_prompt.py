@@ -46,6 +46,18 @@ def test_lost_placeholders_are_an_error_that_names_the_sample(families, make_pro
         _check_placeholders(cut, processor)
 
 
+def test_a_medium_without_any_token_is_an_error_that_names_the_sample(families, make_prompt):
+    _, processor = families["qwen3-vl"]
+    prompt = make_prompt(processor, "v1")
+    nothing = replace(
+        prompt,
+        token_types=torch.zeros_like(prompt.token_types),
+        grid_thw=torch.zeros_like(prompt.grid_thw),
+    )
+    with pytest.raises(ValueError, match="sample v1: nothing is left of its medium"):
+        _check_placeholders(nothing, processor)
+
+
 def test_moving_a_prompt_moves_all_its_tensors(families, make_prompt):
     prompt = make_prompt(families["qwen3-vl"][1], "a")
     part = torch.zeros(2, 3)

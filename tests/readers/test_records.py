@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from lit_vdistill.readers.records import parse_record, parse_video_r1, read_records, write_records
-from lit_vdistill.types import Task
+from lit_vdistill.readers.records import parse_record, read_records, write_records
+from lit_vdistill.types import Clip, FrameFiles
 
 BOX = {"time_s": 3.0, "name": "cup", "box": [0.1, 0.2, 0.4, 0.6]}
 RECORD = {
@@ -105,50 +105,6 @@ def test_bad_lines_are_collected_with_their_place(tmp_path):
     ]
 
 
-VIDEO_R1 = {
-    "problem_id": 7,
-    "problem": "What falls?",
-    "data_type": "video",
-    "problem_type": "multiple choice",
-    "options": ["A. cup", "B. pen"],
-    "path": "./CLEVRER/v1.mp4",
-    "solution": "<answer>A</answer>",
-    "process": "<think>…</think>",
-}
-
-
-def test_video_r1_rows(tmp_path):
-    sample = parse_video_r1(VIDEO_R1)
-    assert (sample.id, sample.task, sample.answer) == ("7", Task.MCQ, "A")
-    assert sample.media == "CLEVRER/v1.mp4"
-    assert sample.options == ("cup", "pen")
-    kinds = {
-        "numerical": ("3.5", Task.NUMERICAL),
-        "regression": ("3.5", Task.NUMERICAL),
-        "OCR": ("EXIT", Task.OCR),
-        "free-form": ("a cup falls", Task.OPEN_ENDED),
-    }
-    for kind, (answer, task) in kinds.items():
-        row = VIDEO_R1 | {
-            "problem_type": kind,
-            "solution": f"<answer>{answer}</answer>",
-            "options": None,
-        }
-        assert parse_video_r1(row).task is task
-    path = tmp_path / "r1.json"
-    path.write_text(json.dumps([VIDEO_R1, VIDEO_R1 | {"problem_id": 8, "solution": "A"}]))
-    samples, bad = read_records(path)
-    assert len(samples) == 1
-    assert "8" in str(bad[0])
-    path.write_text('[{"problem_id": 9, "problem": NaN}, ' + json.dumps(VIDEO_R1) + "]")
-    samples, (broken,) = read_records(path)
-    assert ([sample.id for sample in samples], broken.id) == (["7"], "9")
-    path.write_text("[" * 100_000)
-    with pytest.raises(ValueError, match=r"r1\.json: not JSON"):
-        read_records(path)
-    assert "no <answer>" in str(bad[0])
-
-
 def test_files_of_no_known_format(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data\.sources\.train_path"):
         read_records(tmp_path / "none.jsonl")
@@ -156,8 +112,97 @@ def test_files_of_no_known_format(tmp_path):
     with pytest.raises(ValueError, match=r"unknown format '\.csv'"):
         read_records(tmp_path / "r.csv")
     (tmp_path / "r.json").write_text("{}")
-    with pytest.raises(ValueError, match="expected a list of rows, got dict"):
+    with pytest.raises(ValueError, match="expected a list of rows, or .*, got dict"):
         read_records(tmp_path / "r.json")
+    (tmp_path / "r.json").write_text('[{"prompt": "a"}, 3]')
+    _, bad = read_records(tmp_path / "r.json")
+    assert [b.reason.partition(" (")[0] for b in bad] == ["a row of no known format"] * 2
+
+
+@pytest.mark.parametrize(("name", "start"), [("r.jsonl", b""), ("r.json", b"[]"), ("r.txt", b"\n")])
+def test_an_empty_file_is_an_error(tmp_path, name, start):
+    (tmp_path / name).write_bytes(start)
+    with pytest.raises(ValueError, match=rf"data\.sources\.val_path: .*{name} holds no record"):
+        read_records(tmp_path / name, key="data.sources.val_path")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+@pytest.mark.parametrize("name", ["r.jsonl", "r.json", "r.txt"])
+def test_another_encoding_is_an_error_of_one_line(tmp_path, name, encoding):
+    (tmp_path / name).write_text(
+        json.dumps(RECORD | {"question": "Où?"}, ensure_ascii=False), encoding
+    )
+    with pytest.raises(ValueError, match=r"data\.sources\.train_path: .* is not UTF-8 \(byte 0x"):
+        read_records(tmp_path / name)
+
+
+def test_a_broken_character_further_on_is_its_lines_own(tmp_path):
+    line = json.dumps(RECORD).encode() + b"\n"
+    (tmp_path / "r.jsonl").write_bytes(line + b"\n" * (1 << 16) + line.replace(b"v1", b"\xff"))
+    samples, bad = read_records(tmp_path / "r.jsonl")
+    assert (len(samples), len(bad)) == (1, 1)
+
+
+@pytest.mark.parametrize("corner", [-0.01, -1e-9, 1.0, 1.01])
+def test_a_box_that_overshoots_by_rounding_ends_at_the_edge(corner):
+    box = [min(corner, 0.5), 0.2, max(corner, 0.6), 0.7]
+    record = RECORD | {"evidence": {"spans": [[2, 5]], "boxes": [BOX | {"box": box}]}}
+    (found,) = parse_record(record).evidence.boxes
+    assert found.box == (max(box[0], 0.0), 0.2, min(box[2], 1.0), 0.7)
+
+
+@pytest.mark.parametrize("box", [[-0.011, 0, 1, 1], [0, 0, 1, 1.02], [1.0, 0, 1.005, 1]])
+def test_a_box_beyond_rounding_is_bad(box):
+    record = RECORD | {"evidence": {"spans": [[2, 5]], "boxes": [BOX | {"box": box}]}}
+    with pytest.raises(ValueError, match="shares of width and height"):
+        parse_record(record)
+
+
+CLIP = {"file": "film.mp4", "start_s": 600, "end_s": 630.5}
+FRAMES = {"files": ["a/0.jpg", "a/1.jpg"], "times_s": [0, 2.5]}
+
+
+@pytest.mark.parametrize(
+    ("media", "source"),
+    [
+        (CLIP, Clip("film.mp4", 600.0, 630.5)),
+        (FRAMES, FrameFiles(("a/0.jpg", "a/1.jpg"), (0.0, 2.5))),
+    ],
+)
+def test_a_medium_may_be_a_part_of_a_file_or_frames_sampled_elsewhere(tmp_path, media, source):
+    sample = parse_record(RECORD | {"media": media})
+    assert (sample.media, sample.media_type) == (source, "video")
+    write_records(tmp_path / "r.jsonl", [sample])
+    assert read_records(tmp_path / "r.jsonl") == ([sample], [])
+
+
+@pytest.mark.parametrize(
+    ("media", "message"),
+    [
+        ([], "'media' must be a dict"),
+        ({"file": "v.mp4"}, r"'media' must be a path, \{file"),
+        (CLIP | {"end_s": 600}, "start_s < end_s"),
+        (CLIP | {"start_s": math.nan}, "'media.start_s' must be a number of seconds"),
+        (CLIP | {"file": "a\0"}, "'media' is no path"),
+        (CLIP | {"file": 3}, "'file' must be a str"),
+        (FRAMES | {"times_s": [0]}, "got 2 files and 1 times"),
+        (FRAMES | {"times_s": [2.5, 2.5]}, "'media.times_s' must increase"),
+        (FRAMES | {"times_s": [0, math.inf]}, "'media.times_s' must be a number of seconds"),
+        (FRAMES | {"times_s": 3}, "'media.times_s' must be a list"),
+        (FRAMES | {"files": ["a", 1]}, "'media.files' must be a str"),
+        (FRAMES | {"files": ["a", ""]}, "'media' is no path"),
+        ({"files": [], "times_s": []}, "at least one"),
+    ],
+)
+def test_mistakes_about_a_medium_are_named(media, message):
+    with pytest.raises(ValueError, match=message):
+        parse_record(RECORD | {"media": media})
+
+
+def test_an_image_is_one_file():
+    record = RECORD | {"task": "open_ended", "media_type": "image", "media": FRAMES}
+    with pytest.raises(ValueError, match="'media' of an image must be a path"):
+        parse_record(record)
 
 
 def test_a_question_beyond_the_limit_is_a_bad_sample(tmp_path):
@@ -177,8 +222,3 @@ def test_what_no_program_should_write_is_a_bad_sample(tmp_path, line):
     samples, (bad,) = read_records(path)
     assert [sample.id for sample in samples] == ["v1"]
     str(bad).encode()
-
-
-@pytest.mark.parametrize("option", ["A. cup", "A.cup", "A) cup", "A: cup", "cup"])
-def test_letters_of_options_are_taken_off(option):
-    assert parse_video_r1(VIDEO_R1 | {"options": [option, "B. pen"]}).options == ("cup", "pen")

@@ -78,3 +78,18 @@ def test_mistakes_are_named(row, change, message):
 def test_a_key_frame_without_boxes_is_no_mistake():
     assert parse_stgr(FREE | {"key_items": {"1": None}}).evidence.boxes == ()
     assert parse_stgr(FREE | {"key_frames": None, "key_items": None}).evidence.boxes == ()
+
+
+def test_the_file_for_sft_answers_in_words():
+    answer = "From <t>12.0</t>s to <t>19.5</t>s"
+    sample = parse_stgr(TIMED | {"answer": answer})
+    assert (sample.answer, sample.evidence.spans) == (answer, ((12.0, 19.5),))
+    choice = parse_stgr(CHOICE | {"answer": f"{answer}.\nCorrect Option: B"})
+    assert (choice.answer, choice.evidence.spans) == ("B", ((12.0, 19.5),))
+    with pytest.raises(ValueError, match="0 <= start <= end"):
+        parse_stgr(TIMED | {"answer": "From <t>12.0</t>s to <t>9.5</t>s"})
+
+
+def test_a_box_of_an_image_may_overshoot_by_rounding():
+    row = IMAGE | {"answer": "<obj>man</obj><box>[-1, 100, 250, 402]</box>"}
+    assert parse_stgr(row).evidence.boxes[0].box == (0.0, 0.25, 0.5, 1.0)

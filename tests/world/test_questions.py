@@ -24,12 +24,12 @@ def by_task(level):
 
 
 def test_every_scene_asks_every_task_once_with_a_valid_record(asked):
-    from lit_vdistill.readers.records import check_sample
+    from lit_vdistill.readers.schema import checked
 
     assert [q.task for _, q in asked[:9]] == list(Task)
     assert len({q.id for _, q in asked}) == len(asked)
     for _, sample in asked:
-        check_sample(sample)
+        assert checked(sample) == sample
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
