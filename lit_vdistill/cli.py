@@ -1,9 +1,7 @@
 """The training commands: LightningCLI with run folders, stage hand-over and readable errors."""
 
 import logging
-import os
 import re
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -23,6 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 import callbacks
 from lit_vdistill.checkpoint_file import WholeFileIO
 from lit_vdistill.data.datamodule import VideoDistillDataModule
+from lit_vdistill.earlier_stages import EarlierStageError, fit_missing
 from lit_vdistill.run_folder import RunFolderError, claim, claims
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.stages.zero_resume import check_zero_checkpoint
@@ -204,7 +203,7 @@ class VDistillCLI(LightningCLI):
             type=list[tuple[str, str]] | None,
             default=None,
             help="Folders of earlier runs with their configs: one is fitted, once, where the model "
-            "names its student and that does not exist yet.",
+            "names the student that its ExportStudent will write.",
         )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -228,23 +227,10 @@ class VDistillCLI(LightningCLI):
             config.trainer.callbacks = [
                 c for c in shown if not c.class_path.endswith("RunProgress")
             ]
-        named = set(_flatten(config.model.as_dict()).values())
-        for folder, stage in config.stage1_config or []:
-            student = str(Path(folder) / "student")
-            if student not in named or Path(student).is_dir():
-                continue
-            if "LOCAL_RANK" in os.environ:
-                raise FileNotFoundError(
-                    f"the student '{student}' does not exist; before a distributed run, fit it: "
-                    f"python -m lit_vdistill fit --config {stage} --run_dir {folder}"
-                )
-            command = [sys.executable, "-m", "lit_vdistill", "fit", "--config", stage]
-            command += ["--seed_everything", str(config.seed_everything), "--run_dir", folder]
-            sys.stdout.write(f"No student at {student} yet: fitting {stage} once.\n")
-            sys.stdout.flush()
-            if code := subprocess.run(command, check=False).returncode:
-                sys.stderr.write(f"{stage} has not finished in {folder}; {config.name} needs it\n")
-                raise SystemExit(code)
+        try:
+            fit_missing(config, lambda args: self.parser.parse_args(with_bases(args)).fit)
+        except EarlierStageError as error:
+            self._refuse(str(error))
 
     def _claim_folder(self, folder: Path, ckpt_path: str | None, *, overwrite: bool) -> None:
         if not self.trainer.is_global_zero:

@@ -112,17 +112,3 @@ def test_the_installed_command_finds_our_callbacks(tmp_path):
         Path(lit_vdistill.__file__).parent.parent
     ] * 2
     assert Path(callbacks.__file__).parent.parent == Path(lit_vdistill.__file__).parent.parent
-
-
-def test_a_missing_stage_1_student_without_its_config_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        main(
-            [
-                "fit",
-                "--config",
-                "configs/rmsd.yaml",
-                "--stage1_config=null",
-                "--trainer.logger=false",
-            ]
-            + [f"--model.policy.path={tmp_path}/none/student", f"--run_dir={tmp_path}"]
-        )

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models.forward import SharedPrefix
@@ -45,11 +47,11 @@ def load_processor(path: str) -> ProcessorMixin:
     """The processor that belongs to a network: tokenizer, image and video processor, template.
 
     Raises:
-        FileNotFoundError: When a local folder is named that does not exist.
+        FileNotFoundError: When the path leads nowhere; see `check_network`.
     """
     if path.startswith(_TINY):
         return build_tiny_processor(path.removeprefix(_TINY))
-    _check_local(path)
+    check_network(path)
     return AutoProcessor.from_pretrained(path)
 
 
@@ -91,14 +93,14 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
     come from torch's global random state, which `--seed_everything` sets.
 
     Raises:
-        FileNotFoundError: When a local folder is named that does not exist.
+        FileNotFoundError: When the path leads nowhere; see `check_network`.
         ValueError: For an architecture other than Qwen3-VL and Qwen2.5-VL.
     """
     if config.path.startswith(_TINY):
         model = build_tiny_model(config.path.removeprefix(_TINY))
         torch.nn.Module.to(model, dtype=_DTYPES[config.dtype])
     else:
-        _check_local(config.path)
+        check_network(config.path)
         model = AutoModelForImageTextToText.from_pretrained(
             config.path,
             dtype=_DTYPES[config.dtype],
@@ -130,10 +132,26 @@ def _stock_kernel(kernel: AttentionKernel) -> str:
     return "sdpa" if kernel == "flex_attention" else kernel
 
 
-def _check_local(path: str) -> None:
-    looks_local = path.startswith((".", "/", "~", "runs/")) or path.count("/") > 1
-    if looks_local and not Path(path).expanduser().is_dir():
+def check_network(path: str) -> None:
+    """See that a network is where its path says; of a hub's, `config.json` is fetched or cached.
+
+    Raises:
+        FileNotFoundError: When it is not; the message is one line and says what to name instead.
+    """
+    folder = Path(path).expanduser()
+    if path.startswith(_TINY) or (folder / "config.json").is_file():
+        return
+    expected = "name a folder with a Hugging Face export, a hub id, or 'tiny/qwen3-vl'"
+    if folder.is_dir():
+        raise FileNotFoundError(f"folder '{path}' holds no network (no config.json); {expected}")
+    # A hub id is one name behind another.
+    if path.count("/") != 1 or path.startswith((".", "/", "~", "runs/")):
+        raise FileNotFoundError(f"model path '{path}' does not exist; {expected}")
+    try:
+        hf_hub_download(path, "config.json")
+    except (OSError, ValueError) as error:
+        is_offline = "; HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else ""
         raise FileNotFoundError(
-            f"model path '{path}' does not exist; name a folder with a Hugging Face export, a hub "
-            "id, or 'tiny/qwen3-vl'"
-        )
+            f"model path '{path}' is no folder here, nor in the hub's cache, nor could it be "
+            f"fetched ({type(error).__name__}{is_offline}); {expected}"
+        ) from error
