@@ -1,5 +1,6 @@
 """Temporal and spatial grounding metrics over a data set, full denominators."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,21 +55,27 @@ class TemporalIoU(_MeanOverItems):
 
 
 class TemporalRecall(_MeanOverItems):
-    """R@m: share of items whose temporal IoU reaches a threshold (>=, as Time-R1 and V-STaR)."""
+    """R@m: share of items whose temporal IoU reaches a threshold (>=, as Time-R1 and V-STaR).
 
-    def __init__(self, threshold: float, **kwargs: Any) -> None:
+    Xiaomi's Time-R1 has it exceed the threshold: `is_strict`.
+    """
+
+    def __init__(self, threshold: float, *, is_strict: bool = False, **kwargs: Any) -> None:
         """Set m.
 
         Args:
             threshold: m, e.g. 0.3, 0.5 or 0.7.
+            is_strict: Whether an IoU of m itself is too little.
             **kwargs: Passed to `torchmetrics.Metric`.
         """
         super().__init__(**kwargs)
         self.threshold = threshold
+        self.passes = operator.gt if is_strict else operator.ge
 
     def update(self, predicted: Sequence[Span | None], truth: Sequence[Span]) -> None:
         """Add items, as `TemporalIoU.update`."""
-        self.add([float(iou >= self.threshold) for iou in _temporal_ious(predicted, truth)])
+        ious = _temporal_ious(predicted, truth)
+        self.add([float(self.passes(iou, self.threshold)) for iou in ious])
 
 
 class BoxIoU(_MeanOverItems):

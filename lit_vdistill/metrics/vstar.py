@@ -5,6 +5,7 @@ rating of its answer by a judge (0 to 3, right from 2), a temporal IoU and a spa
 """
 
 import math
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,11 +46,11 @@ class VStarItem:
     """The judge's 0 to 3; None = no answer was given, or the rating could not be read."""
     span: Span
     """True segment in seconds."""
-    boxes: Mapping[int, Box]
-    """True boxes by whole second."""
+    boxes: Sequence[tuple[int, Box]]
+    """True boxes, each with its whole second; a second may have several."""
     chains: tuple[ChainAnswer, ChainAnswer]
     has_answer: bool = True
-    """False when the answer is empty: the official script then leaves the item out of the means."""
+    """False when the answer is empty: then nothing of the item is right, whatever chains say."""
     duration_s: float = 0.0
     domain: str = ""
 
@@ -57,9 +58,10 @@ class VStarItem:
 class VStar(Metric):
     """Acc, tIoU, R@m, spatial IoU, AP, AM and LGM a chain, mAM, mLGM and joint rates.
 
-    Items without an answer score 0 and stay in every denominator. The official script divides Acc
-    by all items and the means by those with an answer: `is_official`. Its prediction of a second is
-    matched by that second; the item's spatial IoU is the mean over annotated seconds.
+    Items without an answer score 0 throughout and stay in every denominator. The official script
+    passes over them: it divides Acc and the joint rates of the whole by all items, and the means,
+    and all that it reports by duration and domain, by those with an answer (`is_official`). A
+    prediction is matched by its second; an item's spatial IoU is the mean over its true boxes.
     """
 
     is_differentiable = False
@@ -69,21 +71,32 @@ class VStar(Metric):
     rows: list[Tensor]
 
     def __init__(
-        self, domains: Sequence[str] = (), *, is_official: bool = False, **kwargs: Any
+        self,
+        domains: Sequence[str] = (),
+        *,
+        is_official: bool = False,
+        is_strict: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Set up.
 
         Args:
             domains: Domains that are reported one by one; items of others count in the whole.
             is_official: Leave items without an answer out of the means, as the official script.
+            is_strict: An IoU must exceed a threshold; else, as officially, it need only reach it.
             **kwargs: Passed to `torchmetrics.Metric`.
         """
         super().__init__(**kwargs)
         self.domains, self.is_official = list(domains), is_official
+        self.passes = operator.gt if is_strict else operator.ge
         self.add_state("rows", [], dist_reduce_fx="cat")
 
     def update(self, items: Sequence[VStarItem]) -> None:
-        """Add items."""
+        """Add items.
+
+        Raises:
+            ValueError: For a truth that is not finite.
+        """
         self.rows += [
             torch.tensor([self._row(item)], dtype=torch.float64, device=self.device)
             for item in items
@@ -112,6 +125,9 @@ class VStar(Metric):
         return self._plot({key: scores[key] for key in _TABULATED}, ax)
 
     def _row(self, item: VStarItem) -> list[float]:
+        truth = [*item.span, *(corner for _, box in item.boxes for corner in box)]
+        if not all(map(math.isfinite, truth)):
+            raise ValueError(f"V-STaR: a true segment or box is not finite: {truth}")
         times = [
             0.0 if chain.span is None else temporal_iou(chain.span, item.span)
             for chain in item.chains
@@ -119,30 +135,30 @@ class VStar(Metric):
         frames = [
             [
                 max((box_iou(box, truth) for box in chain.boxes.get(second, ())), default=0.0)
-                for second, truth in item.boxes.items()
+                for second, truth in item.boxes
             ]
             for chain in item.chains
         ]
         count = max(1, len(item.boxes))
         precisions = [
-            sum(iou >= threshold for iou in ious) / count
+            sum(self.passes(iou, threshold) for iou in ious) / count
             for ious in frames
             for threshold in SPACE_THRESHOLDS
         ]
         is_right = item.rating is not None and RIGHT_FROM <= item.rating <= 3
         domain = float(self.domains.index(item.domain)) if item.domain in self.domains else -1.0
         spaces = [sum(ious) / count for ious in frames]
-        return [
-            float(item.has_answer), float(is_right and item.has_answer), item.duration_s, domain,
-            *times, *spaces, *precisions,
-        ]  # fmt: skip
+        worth = [float(is_right), *times, *spaces, *precisions]
+        if not item.has_answer:
+            worth = [0.0] * len(worth)
+        right, *rest = worth
+        return [float(item.has_answer), right, item.duration_s, domain, *rest]
 
     def _report(self, rows: Tensor) -> dict[str, float]:
         counted = rows[rows[:, _ANSWERED] > 0] if self.is_official else rows
         if not len(counted):
-            counted = rows * 0.0
-        right = rows[:, _RIGHT]
-        result = {"acc": right.mean().item()}
+            counted = rows  # nothing but zeros
+        result = {"acc": rows[:, _RIGHT].mean().item()}
         for chain in (1, 2):
             times, spaces = counted[:, _TIME + chain - 1], counted[:, _SPACE + chain - 1]
             time, space = times.mean().item(), spaces.mean().item()
@@ -153,21 +169,36 @@ class VStar(Metric):
                 f"LGM_{chain}": log_geometric_mean(result["acc"], time, space),
             }
             for threshold in TIME_THRESHOLDS:
-                share = (times >= threshold).double().mean().item()
+                share = self.passes(times, threshold).double().mean().item()
                 result[f"R@{threshold}_{chain}"] = share
             for index, threshold in enumerate(SPACE_THRESHOLDS):
                 column = _PRECISION + (chain - 1) * len(SPACE_THRESHOLDS) + index
                 result[f"AP@{threshold}_{chain}"] = counted[:, column].mean().item()
-            result |= _joint(rows, chain)
+            result |= self._joint(rows, chain)
         result["mAM"] = (result["AM_1"] + result["AM_2"]) / 2
         result["mLGM"] = (result["LGM_1"] + result["LGM_2"]) / 2
         return result
 
     def _part(self, prefix: str, rows: Tensor) -> dict[str, float]:
+        if self.is_official:
+            rows = rows[rows[:, _ANSWERED] > 0]
         if not len(rows):
             return {}
         report = self._report(rows)
         return {f"{prefix}{key}": report[key] for key in ("acc", "mAM", "mLGM")}
+
+    def _joint(self, rows: Tensor, chain: int) -> dict[str, float]:
+        """Shares of items that are right in several ways at once, over all items."""
+        is_right = rows[:, _RIGHT] > 0
+        in_time = self.passes(rows[:, _TIME + chain - 1], TIME_THRESHOLDS[0])
+        in_space = self.passes(rows[:, _SPACE + chain - 1], SPACE_THRESHOLDS[0])
+        joint = {
+            "what_when": is_right & in_time,
+            "what_where": is_right & in_space,
+            "when_where": in_time & in_space,
+            "all": is_right & in_time & in_space,
+        }
+        return {f"joint/{key}_{chain}": both.double().mean().item() for key, both in joint.items()}
 
 
 _TABULATED = ("acc", "tIoU_1", "tIoU_2", "vIoU_1", "vIoU_2", "mAM", "mLGM")
@@ -189,20 +220,6 @@ def log_geometric_mean(accuracy: float, time: float, space: float) -> float:
     if max(values) > _LARGEST:
         warnings.warn("V-STaR: LGM of a perfect score is infinite; 1 - 1e-6 is taken", stacklevel=2)
     return -sum(math.log(1.0 - min(value, _LARGEST)) for value in values) / 3
-
-
-def _joint(rows: Tensor, chain: int) -> dict[str, float]:
-    """Shares of items that are right in several ways at once, over all items."""
-    is_right = rows[:, _RIGHT] > 0
-    in_time = rows[:, _TIME + chain - 1] >= TIME_THRESHOLDS[0]
-    in_space = rows[:, _SPACE + chain - 1] >= SPACE_THRESHOLDS[0]
-    joint = {
-        "what_when": is_right & in_time,
-        "what_where": is_right & in_space,
-        "when_where": in_time & in_space,
-        "all": is_right & in_time & in_space,
-    }
-    return {f"joint/{name}_{chain}": both.double().mean().item() for name, both in joint.items()}
 
 
 def _none() -> Tensor:

@@ -27,6 +27,9 @@ def test_temporal_metrics_keep_failures_in_the_denominator():
         metric.update(PREDICTED, TRUTH)
         recalls.append(metric.compute().item())
     assert recalls == pytest.approx([2 / 3, 2 / 3, 1 / 3])
+    strict = TemporalRecall(0.5, is_strict=True)
+    strict.update(PREDICTED, TRUTH)
+    assert strict.compute().item() == pytest.approx(1 / 3)
 
 
 def test_box_iou():
@@ -55,7 +58,7 @@ def test_metrics_draw_themselves():
 
     span, box = (2.0, 8.0), (0.0, 0.0, 10.0, 10.0)
     chain = ChainAnswer(span, {2: [box]})
-    item = VStarItem(3, (2.0, 9.0), {2: box, 3: box}, (chain, chain))
+    item = VStarItem(3, (2.0, 9.0), [(2, box), (3, box)], (chain, chain))
     updates = {
         TemporalIoU(): ([span], [span]),
         TemporalRecall(0.5): ([span], [span]),

@@ -1,3 +1,4 @@
+import math
 import warnings
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ WHOLE = (0.0, 0.0, 100.0, 100.0)
 ITEM_A = VStarItem(
     rating=3,
     span=(2.0, 8.0),
-    boxes={2: WHOLE, 3: WHOLE},
+    boxes=[(2, WHOLE), (3, WHOLE)],
     chains=(
         ChainAnswer((4.0, 10.0), {2: [(50.0, 0.0, 150.0, 100.0)]}),
         ChainAnswer((2.0, 5.0), {3: [(0.0, 0.0, 100.0, 50.0), (0.0, 0.0, 10.0, 10.0)]}),
@@ -21,7 +22,7 @@ ITEM_A = VStarItem(
 ITEM_B = VStarItem(
     rating=1,
     span=(5.0, 10.0),
-    boxes={7: (10.0, 10.0, 20.0, 20.0)},
+    boxes=[(7, (10.0, 10.0, 20.0, 20.0))],
     chains=(
         ChainAnswer(None, {}),
         ChainAnswer((0.0, 10.0), {7: [(10.0, 10.0, 20.0, 20.0)]}),
@@ -32,8 +33,9 @@ ITEM_B = VStarItem(
 ITEM_C = VStarItem(
     rating=None,
     span=(0.0, 1.0),
-    boxes={0: WHOLE},
-    chains=(ChainAnswer(None, {}), ChainAnswer(None, {})),
+    boxes=[(0, WHOLE)],
+    # Right in time and place, without an answer.
+    chains=(ChainAnswer((0.0, 1.0), {0: [WHOLE]}), ChainAnswer((0.0, 1.0), {0: [WHOLE]})),
     has_answer=False,
     duration_s=200.0,
 )
@@ -62,12 +64,55 @@ def test_an_item_without_an_answer_stays_in_every_denominator():
     found = scores([ITEM_A, ITEM_B, ITEM_C])
     assert found["acc"] == pytest.approx(1 / 3)
     assert found["tIoU_2"] == pytest.approx(1 / 3)
+    assert found["vIoU_2"] == pytest.approx(0.625 * 2 / 3)
+    assert found["AP@0.5_2"] == pytest.approx(0.5)
+    assert found["joint/when_where_2"] == pytest.approx(2 / 3)
 
 
 def test_official_denominators_divide_the_means_by_what_was_answered():
     found = scores([ITEM_A, ITEM_B, ITEM_C], is_official=True)
     expected = {"acc": 1 / 3, "tIoU_1": 0.25, "mAM": 0.3542, "mLGM": 0.4766}
     assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-4)
+    assert found["joint/when_where_2"] == pytest.approx(2 / 3)
+    # By duration, it divides Acc too by what was answered.
+    unanswered = replace(ITEM_C, duration_s=30.0)
+    assert scores([ITEM_A, unanswered], is_official=True)["duration/short/acc"] == 1.0
+    assert scores([ITEM_A, unanswered])["duration/short/acc"] == 0.5
+    assert "duration/long/acc" not in scores([ITEM_A, ITEM_C], is_official=True)
+
+
+@pytest.mark.parametrize("corner", [math.nan, math.inf])
+def test_a_predicted_number_that_is_none_scores_nothing(corner):
+    """Beside the others of its second, and without a trace in the means."""
+    when, where = ITEM_A.chains[1].span, dict(ITEM_A.chains[1].boxes)
+    where[3] = [(0.0, corner, 100.0, 100.0), *where[3]]
+    bad = replace(
+        ITEM_A, chains=(ChainAnswer((4.0, corner), {2: [(corner,) * 4]}), ChainAnswer(when, where))
+    )
+    found = scores([bad])
+    assert (found["tIoU_1"], found["vIoU_1"]) == (0.0, 0.0)
+    assert (found["tIoU_2"], found["vIoU_2"]) == (0.5, 0.25)
+    for truth in ({"span": (0.0, corner)}, {"boxes": [(2, (0.0, 0.0, 1.0, corner))]}):
+        with pytest.raises(ValueError, match="not finite"):
+            scores([replace(ITEM_A, **truth)])
+
+
+def test_a_second_may_have_two_true_boxes():
+    far = (200.0, 0.0, 300.0, 100.0)
+    item = replace(ITEM_A, boxes=[(2, WHOLE), (2, far), (3, WHOLE)])
+    both = ChainAnswer((2.0, 8.0), {2: [WHOLE, (200.0, 0.0, 300.0, 50.0)]})
+    found = scores([replace(item, chains=(both, both))])
+    assert found["vIoU_1"] == pytest.approx((1.0 + 0.5 + 0.0) / 3)
+    assert found["AP@0.7_1"] == pytest.approx(1 / 3)
+
+
+def test_thresholds_are_reached_or_exceeded():
+    names = ("R@0.5_2", "AP@0.5_2", "joint/what_when_2")
+    assert [scores([ITEM_A])[name] for name in names] == [1.0, 0.5, 1.0]
+    assert [scores([ITEM_A], is_strict=True)[name] for name in names] == [0.0, 0.0, 1.0]
+    three_tenths = replace(ITEM_A, span=(0.0, 10.0), chains=(ChainAnswer((0.0, 3.0), {}),) * 2)
+    assert scores([three_tenths])["joint/what_when_1"] == 1.0
+    assert scores([three_tenths], is_strict=True)["joint/what_when_1"] == 0.0
 
 
 def test_parts_by_duration_and_domain():
