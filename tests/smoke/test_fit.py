@@ -172,14 +172,17 @@ def test_scoring_commands_print_a_table_and_write_what_is_behind_it(
     assert ["overall", "9", "0.000", "0.000", f"{mean:.3f}"] in table
     assert ["easy", "9", "0.000", "0.000", f"{mean:.3f}"] in table
     assert sorted(path.name for path in tmp_path.glob(f"{command}.*")) == [
-        f"{command}.json", f"{command}.jsonl",
+        f"{command}.json", f"{command}.jsonl", f"{command}.yaml",
     ]  # fmt: skip
 
 
 def test_a_saved_config_is_complete(small_run, tmp_path, capsys):
     quiet = "--trainer.enable_progress_bar=false"
     small_run("grpo", tmp_path, "--model.loss.group_size=2", "--overwrite", quiet)
+    written = (tmp_path / "config.yaml").read_bytes()
     main(["validate", "--config", str(tmp_path / "config.yaml")])
+    assert (tmp_path / "config.yaml").read_bytes() == written  # `fit` knows no `verbose`
+    assert "verbose" in yaml.safe_load((tmp_path / "validate.yaml").read_text())
     assert "overall" in capsys.readouterr().out
     assert json.loads((tmp_path / "validate.json").read_text())["samples"]["score"] == 9
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
