@@ -1,29 +1,31 @@
 """What a run changed: the held-out scores before and after."""
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.table import Table
 
 from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.stages.vlm_stage import VLMStage
-from lit_vdistill.types import Task
+from lit_vdistill.tracking import score_table
 
 _STARTED = time.monotonic()
 """When this package was imported, which is when a command starts."""
+logger = logging.getLogger(__name__)
 
 
 class RunSummary(Callback):
     """Prints and writes the validation before the first step beside the last one.
 
-    Needs `trainer.num_sanity_val_steps: -1`, which makes Lightning validate the untouched student
-    completely before training. The file holds `{"seconds", "<before>": {…}, "<after>": {…},
-    "left_out": {…}}`, metrics named as in the logs, with the step of the last validation, and by
-    split the samples that could not be used.
+    With `trainer.num_sanity_val_steps: -1` Lightning validates the untouched student completely
+    before training; scores of fewer samples are left out, and that is said. The file holds
+    `{"seconds", "<before>": {…}, "<after>": {…}, "samples": {"<after>": {…}}, "left_out": {…}}`,
+    metrics named as in the logs, with the step of the last validation, how many samples each is
+    about, and by split the samples that could not be used.
     """
 
     def __init__(self, path: str, before: str, after: str) -> None:
@@ -37,50 +39,48 @@ class RunSummary(Callback):
         self.path = Path(path)
         self.before, self.after = before, after
         self.reports: dict[str, dict[str, float]] = {}
+        self.samples: dict[str, dict[str, int]] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """A resumed run keeps the scores it started from."""
-        return {"reports": self.reports}
+        return {"reports": self.reports, "samples": self.samples}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the scores of the interrupted run."""
-        self.reports = state_dict["reports"]
+        self.reports, self.samples = state_dict["reports"], state_dict["samples"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the first and the latest validation."""
         assert isinstance(pl_module, VLMStage)
         name = self.before if trainer.sanity_checking else self.after
         self.reports[name] = {"step": trainer.global_step, **pl_module.validation_report}
+        self.samples[name] = pl_module.validation_samples
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file and print the table."""
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.after not in self.reports:
+            logger.warning(
+                "%s: no scores, as nothing was validated (trainer.limit_val_batches)", self.path
+            )
+        elif self.samples.get(self.before) != self.samples[self.after]:
+            logger.warning(
+                "%s: no scores of '%s', which was not validated on all %s samples before the first "
+                "step (trainer.num_sanity_val_steps %s; -1 does)",
+                self.path, self.before, self.samples[self.after]["score"],
+                trainer.num_sanity_val_steps,
+            )  # fmt: skip
+            self.reports.pop(self.before, None)
+            self.samples.pop(self.before, None)
         seconds = round(time.monotonic() - _STARTED, 1)
         data = trainer.datamodule  # type: ignore[attr-defined]
         ledgers = data.ledgers if isinstance(data, VideoDistillDataModule) else {}
         left_out = {split: list(map(str, ledger.bad.values())) for split, ledger in ledgers.items()}
-        found = {"seconds": seconds, **self.reports, "left_out": left_out}
-        self.path.write_text(json.dumps(found, indent=2) + "\n")
-        if self.before in self.reports and self.after in self.reports:
-            Console().print(self._table(seconds))
-
-    def _table(self, seconds: float) -> Table:
-        before, after = self.reports[self.before], self.reports[self.after]
-        sampled = next(
-            (key for key in after if key.startswith("mean_at_") and "/" not in key), None
-        )
-        columns = ["score", *([sampled, "reward"] if sampled else [])]
-        table = Table(
-            title=f"held out, {self.before} -> {self.after} ({seconds:.0f} s, {self.path})"
-        )
-        table.add_column("task")
-        for column in columns:
-            table.add_column(column, justify="right")
-        for task in ("", *map(str, Task)):
-            keys = [f"{column}/{task}" if task else column for column in columns]
-            if keys[0] in before and keys[0] in after:
-                cells = [f"{before[key]:.3f} -> {after[key]:.3f}" for key in keys]
-                table.add_row(task or "overall", *cells, end_section=not task)
-        return table
+        found = {"seconds": seconds, **self.reports, "samples": self.samples, "left_out": left_out}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        if self.after in self.reports:
+            title = f"held out, {' -> '.join(self.reports)} ({seconds:.0f} s, {self.path})"
+            reports = list(self.reports.values())
+            Console().print(score_table.by_task(title, reports, self.samples[self.after]))

@@ -27,8 +27,9 @@ from experiments.bootstrap import error_over_videos
 from experiments.students import Student
 from lit_vdistill import jsonl
 
-COLUMNS = {"greedy": "greedy score", "mean": "mean@8", "reward": "reward"}
 ROLLOUTS = 8
+"""Sampled answers to each question, whatever the recipe draws for its own validation."""
+COLUMNS = {"greedy": "greedy score", "mean": f"mean@{ROLLOUTS}", "reward": "reward"}
 Figures = dict[str, float]
 
 

@@ -95,10 +95,15 @@ class SaveResolvedConfig(SaveConfigCallback):
     """Writes the merged config to the run folder and into W&B, and compares it on resume."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml`; called on the first process only."""
+        """Write `config.yaml`, or `validate.yaml` and the like; called on the first process only.
+
+        Another command's keys are not all `fit`'s: its config takes no place of the run's.
+        """
         folder = Path(self.config.run_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(self._text(), encoding="utf-8")
+        assert trainer.state.fn is not None
+        name = "config" if stage == "fit" else trainer.state.fn.value
+        (folder / f"{name}.yaml").write_text(self._text(), encoding="utf-8")
         for run_logger in trainer.loggers:
             if isinstance(run_logger, WandbLogger):
                 run_logger.experiment.config.update(yaml.safe_load(self._text()))

@@ -9,6 +9,8 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 _RESULTS = ("checkpoints", "student", "summary.json")
 """What takes a run's time to make, in its folder."""
+_FOUND_OUT = ("validate.json", "validate.jsonl", "test.json", "test.jsonl", "predictions.jsonl")
+"""What other commands say of it there."""
 _held: list[BaseFileLock] = []
 
 
@@ -59,7 +61,7 @@ def claim(folder: Path, ckpt_path: str | None, *, overwrite: bool) -> None:
             "replace it (--overwrite)"
         )
     # All that an interrupted new run would else be taken to have made.
-    for name in _RESULTS:
+    for name in (*_RESULTS, *_FOUND_OUT):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         else:

@@ -56,8 +56,11 @@ def test_overwriting_removes_what_the_old_run_made_and_nothing_of_the_user(used)
     """A new run that is killed must not be taken for one that has finished."""
     (used / "student").mkdir()
     (used / "summary.json").write_text("{}")
+    (used / "test.json").write_text("{}")
     claim(used, None, overwrite=True)
-    assert not any((used / name).exists() for name in ("checkpoints", "student", "summary.json"))
+    assert not any(
+        (used / name).exists() for name in ("checkpoints", "student", "summary.json", "test.json")
+    )
     assert (used / "notes.txt").exists()
 
 

@@ -81,6 +81,8 @@ class EncodedPrompt:
     kind: Literal["video", "image", "text"] = "text"
     second_per_grid: float | None = None
     """Seconds between two temporal patches; Qwen2.5-VL counts its positions in them."""
+    times_s: tuple[float, ...] = ()
+    """Seconds of the frames, as the prompt has them; none without a medium."""
     features: PromptFeatures | None = None
     """Of the tower that is to read the prompt, once it has; it then does not look again. A text
     has some too, without a part in them, once its batch was looked at."""
@@ -191,6 +193,7 @@ def encode_prompt(
         grid_thw=encoded.get(f"{kind}_grid_thw"),
         kind=kind,
         second_per_grid=None if seconds is None else float(seconds[0]),
+        times_s=() if medium is None else medium.times_s,
     )
     _check_placeholders(prompt, processor)
     return prompt

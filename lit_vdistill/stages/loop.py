@@ -158,7 +158,7 @@ class StepLoop(LightningModule, ABC):
         self.stopwatch.stop("decode")
 
     def on_train_batch_end(self, outputs: Any, batch: WindowTurn, batch_idx: int) -> None:
-        """Log a step, once its update is over."""
+        """Log a step, once its update is over; behind the run's last comes a validation."""
         if batch.is_last:
             times = self.stopwatch.lap()
             self._values |= {f"time/{kind}_s": seconds for kind, seconds in times.items()}
@@ -170,4 +170,13 @@ class StepLoop(LightningModule, ABC):
             self._values |= dict.fromkeys(self._logged - self._values.keys(), math.nan)
             for name, value in sorted(self._values.items()):
                 self.log(name, value, prog_bar=name in self.shown, batch_size=1)
+            # Lightning validates where a run is told to stop, wherever `val_check_interval` falls.
+            self.trainer.should_stop |= self._is_last_step()
         self.stopwatch.start("decode")
+
+    def _is_last_step(self) -> bool:
+        trainer = self.trainer
+        is_last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+        return trainer.global_step == trainer.max_steps or (
+            is_last_epoch and bool(trainer.is_last_batch)
+        )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 from torchmetrics import Metric
 
+from lit_vdistill import processes
 from lit_vdistill.metrics import BoxIoU, GroupedMean, TemporalIoU, TemporalRecall
 from lit_vdistill.responses import grammar
 from lit_vdistill.responses.grammar import parse_response
@@ -46,7 +47,7 @@ class Validation(nn.Module):
             num_samples: k of `mean_at_k`; 0 leaves sampled answers out.
         """
         super().__init__()
-        self.rewards = list(rewards)
+        self.rewards, self.num_sampled = list(rewards), num_samples
         self.sampled_key = f"mean_at_{num_samples}"
         names = ["score", "format_rate", *_FACT_SHARES]
         grouped = {name: GroupedMean(_TASKS) for name in names}
@@ -58,24 +59,24 @@ class Validation(nn.Module):
         self.tiou, self.box_iou = TemporalIoU(), BoxIoU()
         self.recalls = nn.ModuleList([TemporalRecall(threshold) for threshold in _RECALLS])
 
-    def update(self, sample: VideoSample, greedy: Rollout, sampled: Sequence[Rollout]) -> None:
-        """Add one sample with its answers."""
+    def update(
+        self, sample: VideoSample, greedy: Rollout, sampled: Sequence[Rollout]
+    ) -> dict[str, float]:
+        """Add one sample with its answers, and say what each of them is worth."""
         task = str(sample.task)
         parsed = parse_response(greedy.text)
-        self._grouped("score").update([answer_score(greedy.text, sample)], [task])
-        self._grouped("format_rate").update([float(parsed.problem is None)], [task])
-        if sample.facts.asked:
-            counts = count_facts(parsed.answer if parsed.problem is None else "", sample.facts)
-            for name, share in zip(_FACT_SHARES, counts.shares, strict=True):
-                self._grouped(name).update([share], [task])
+        worth = greedy_scores(greedy.text, sample)
+        if sampled:
+            worth |= self._add_sampled(sample, sampled)
+        for name, value in worth.items():
+            self._grouped(name).update([value], [task])
         if sample.task in _TEMPORAL:
             span, truth = grammar.time_span(parsed.answer), sample.evidence.spans[0]
             for metric in (self.tiou, *self._recalls()):
                 metric.update([span], [truth])
         if sample.task is Task.SPATIAL_GROUNDING:
             self.box_iou.update([grammar.first_box(parsed.answer)], [sample.evidence.boxes[0].box])
-        if sampled:
-            self._add_sampled(sample, sampled)
+        return worth
 
     def compute(self) -> dict[str, float]:
         """All metrics, flat; `<name>/<task>` beside `<name>`. Resets nothing."""
@@ -93,20 +94,32 @@ class Validation(nn.Module):
             flat[f"R@{metric.threshold}"] = float(metric.compute())
         return {name: value for name, value in flat.items() if not math.isnan(value)}
 
+    def num_samples(self) -> dict[str, int]:
+        """How many samples each value of `compute` is about; a collective of all processes."""
+        counts: dict[str, float] = {}
+        for name in self.grouped:
+            metric = self._grouped(name)
+            counts[name] = float(metric.counts.sum())
+            by_group = zip(metric.groups, metric.counts.tolist(), strict=True)
+            counts |= {f"{name}/{group}": count for group, count in by_group}
+        rollouts = zip(self.reward_parts.groups, self.reward_parts.counts.tolist(), strict=True)
+        counts |= {f"reward_part/{name}": count / self.num_sampled for name, count in rollouts}
+        counts |= {"tIoU": float(self.tiou.count), "box_iou": float(self.box_iou.count)}
+        counts |= {f"R@{metric.threshold}": float(metric.count) for metric in self._recalls()}
+        return {name: round(n) for name, n in processes.sum_over(counts).items() if n}
+
     def reset(self) -> None:
         """Forget everything that was added."""
         for metric in self._metrics():
             metric.reset()
 
-    def _add_sampled(self, sample: VideoSample, sampled: Sequence[Rollout]) -> None:
-        task = str(sample.task)
+    def _add_sampled(self, sample: VideoSample, sampled: Sequence[Rollout]) -> dict[str, float]:
         scores = [answer_score(rollout.text, sample) for rollout in sampled]
-        self._grouped(self.sampled_key).update([sum(scores) / len(scores)], [task])
         parts = [reward_breakdown(self.rewards, rollout, sample) for rollout in sampled]
         shares = [rule_score(self.rewards, part, sample) for part in parts]
-        self._grouped("reward").update([sum(shares) / len(shares)], [task])
         for part in parts:
             self.reward_parts.update(list(part.values()), list(part))
+        return {self.sampled_key: sum(scores) / len(scores), "reward": sum(shares) / len(shares)}
 
     def _grouped(self, name: str) -> GroupedMean:
         metric = self.grouped[name]
@@ -119,6 +132,16 @@ class Validation(nn.Module):
     def _metrics(self) -> list[Metric]:
         grouped = [self._grouped(name) for name in self.grouped]
         return [*grouped, self.reward_parts, self.tiou, self.box_iou, *self._recalls()]
+
+
+def greedy_scores(text: str, sample: VideoSample) -> dict[str, float]:
+    """What a greedy answer is worth, by the names in the report."""
+    parsed = parse_response(text)
+    worth = {"score": answer_score(text, sample), "format_rate": float(parsed.problem is None)}
+    if sample.facts.asked:
+        counts = count_facts(parsed.answer if parsed.problem is None else "", sample.facts)
+        worth |= dict(zip(_FACT_SHARES, counts.shares, strict=True))
+    return worth
 
 
 def answer_score(text: str, sample: VideoSample) -> float:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.stages.finite import gradient_error
 from lit_vdistill.stages.loop import StepLoop
 from lit_vdistill.stages.optimizer import RestingAdamW
-from lit_vdistill.stages.validation import Validation
+from lit_vdistill.stages.validation import Validation, greedy_scores
+from lit_vdistill.tracking.predictions import Prediction
 from lit_vdistill.types import Rollout
 
 
@@ -100,6 +101,8 @@ class VLMStage(StepLoop):
         self._is_verified = False
         self.validation_report: dict[str, float] = {}
         """Results of the last validation, flat; `RunSummary` reads it."""
+        self.validation_samples: dict[str, int] = {}
+        """How many samples each of them is about."""
 
     def configure_model(self) -> None:
         """Load the networks once, inside the strategy's context so that it may shard them."""
@@ -149,8 +152,12 @@ class VLMStage(StepLoop):
         """Forget the last validation."""
         self.validation.reset()
 
-    def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
-        """Answer held-out prompts once greedily and k times by sampling."""
+    def validation_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
+        """Answer held-out prompts once greedily and k times by sampling.
+
+        Returns:
+            `rows` of `tracking.predictions`; padding has none.
+        """
         assert self.policy is not None
         batch = batch.with_prompts(self.look(batch.prompts))
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0)
@@ -159,13 +166,18 @@ class VLMStage(StepLoop):
         if count := self.validation_config.num_samples:
             warm = replace(self.sampling, temperature=self.validation_config.temperature)
             sampled = self.engine.generate(batch.prompts, count, warm, seed=self.seed)
+        rows = []
         for item, (answer,), others in zip(batch.items, answers, sampled, strict=True):
             if not item.is_padding:
-                self.validation.update(item.sample, answer, others)
+                scores = self.validation.update(item.sample, answer, others)
+                times = item.prompt.times_s
+                rows.append(Prediction(item.sample, answer, times, scores, others).row())
+        return {"rows": rows}
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/<metric>`, or `test/<metric>`, and keep the report."""
         self.validation_report = self.validation.compute()
+        self.validation_samples = self.validation.num_samples()
         shown, split = {"score", "reward"}, "test" if self.trainer.testing else "val"
         for name, value in self.validation_report.items():
             # Equal on all ranks, as torchmetrics has synchronised it; all of them may monitor it.
@@ -175,11 +187,16 @@ class VLMStage(StepLoop):
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
 
-    def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[dict[str, Any]]:
-        """The greedy answer to each prompt, as plain values."""
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
+        """The greedy answer to each prompt, as `validation_step` gives it."""
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0)
         groups = self.engine.generate(batch.prompts, 1, greedy, seed=self.seed)
-        return [asdict(group[0]) for group in groups]
+        rows = []
+        for item, (answer,) in zip(batch.items, groups, strict=True):
+            if not item.is_padding:
+                scores = greedy_scores(answer.text, item.sample)
+                rows.append(Prediction(item.sample, answer, item.prompt.times_s, scores).row())
+        return {"rows": rows}
 
     def on_train_start(self) -> None:
         """Refuse rollouts that may not fit either; see `StepLoop.on_train_start`."""

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_the_report_sets_the_recipe_beside_its_variants_and_the_student_before()
     lines = seeds.table(found).splitlines()
     assert "| rmsd - sft_rl | +0.200 ± 0.000 | +0.200 ± 0.000 | +0.200 ± 0.000 |" in lines
     assert lines[2].startswith("| before | 0.200 ± ")
+    assert lines[0] == f"| student | greedy score | mean@{seeds.ROLLOUTS} | reward |"
 
 
 def test_a_run_that_stands_is_not_repeated(tmp_path, monkeypatch):
@@ -102,11 +104,44 @@ def test_held_out_curves_begin_with_the_student_before(run):
     assert curve(run, "val/reward") == [[0.0, 3.0], [0.1, 0.6]]
 
 
-def test_curves_are_drawn_where_they_are_logged(run, tmp_path):
+def test_held_out_curves_begin_with_their_first_score_where_nothing_is_known_before(run):
     found = json.loads((run / "summary.json").read_text())
-    found["stage1"]["mean_at_8"] = 0.3
-    (run / "summary.json").write_text(json.dumps(found))
+    del found["stage1"]
+    (run / "summary.json").write_text(json.dumps(found | {"samples": {"visd": {"reward": 9}}}))
+    assert curve(run, "val/reward") == [[3.0], [0.6]]
+
+
+def test_curves_are_drawn_where_they_are_logged(run, tmp_path, monkeypatch):
+    """No panel for what was never logged, or for fewer steps than a point averages."""
+    drawn = []
+    monkeypatch.setattr(curves.Axes, "set_title", lambda axis, title: drawn.append(title))
+    png = tmp_path / "curves.png"
+    curves.draw(tmp_path, ["visd"], 2, png)
+    assert png.stat().st_size > 10_000
+    assert drawn == ["Held-out reward", "Total reward", "Mean weight where A > 0"]
+    other = tmp_path / "seed0" / "rmsd"
+    shutil.copytree(run, other)
+    rows = "step,val/mean_at_4,disc/accuracy\n0,,0.5\n1,,0.5\n2,0.5,0.5\n"
+    (other / "csv" / "metrics.csv").write_text(rows)
+    drawn.clear()
+    curves.draw(tmp_path, ["visd", "rmsd"], 3, png)
+    assert drawn == [
+        "Held-out reward",
+        "Total reward",
+        "Held-out mean@4",
+        "Discriminator: accuracy",
+    ]
+    with pytest.raises(FileNotFoundError, match="seed"):
+        curves.draw(tmp_path, ["grpo"], 2, png)
+    (other / "csv" / "metrics.csv").write_text("step\n")
+    with pytest.raises(ValueError, match="none of its runs"):
+        curves.draw(tmp_path, ["rmsd"], 2, png)
+
+
+def test_runs_of_unlike_length_are_drawn_as_far_as_all_go(run, tmp_path):
+    longer = tmp_path / "seed1" / "visd"
+    shutil.copytree(run, longer)
+    with (longer / "csv" / "metrics.csv").open("a") as file:
+        file.write("3,0.9,0.5,\n")
     curves.draw(tmp_path, ["visd"], 2, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
-    with pytest.raises(FileNotFoundError, match="seed"):
-        curves.draw(tmp_path, ["grpo"], 2, tmp_path / "curves.png")

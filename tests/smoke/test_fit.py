@@ -30,7 +30,7 @@ def test_every_stage_and_baseline_fits_two_steps(small_run, tmp_path, config):
     small_run(config, tmp_path, *small)
     summary = json.loads((tmp_path / "summary.json").read_text())
     before = BEFORE.get(config, "stage1")
-    assert set(summary) == {"seconds", before, STAGES[config]}
+    assert set(summary) == {"seconds", before, STAGES[config], "samples"}
     assert summary[before]["step"] == 0
     assert summary[STAGES[config]]["step"] == 2
     assert {"score", "mean_at_2", "reward", "score/ocr"} <= set(summary[STAGES[config]])
@@ -134,22 +134,57 @@ def test_wandb_runs_offline_with_a_table_of_rollouts(small_run, tmp_path):
     assert set(rows[0]) == set(columns)
 
 
+def test_a_run_ends_with_scores_and_says_what_it_does_not_compare(small_run, tmp_path, caplog):
+    """Fewer steps than between two validations, and a first validation of one batch of two."""
+    less = ["--trainer.val_check_interval=50", "--trainer.num_sanity_val_steps=1"]
+    small_run("sft_perception", tmp_path, *less)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary) == {"seconds", "perception", "samples"}
+    assert summary["perception"]["step"] == 2
+    assert {"score": 9, "score/ocr": 1, "reward": 9}.items() <= summary["samples"][
+        "perception"
+    ].items()
+    assert "no scores of 'untrained', which was not validated on all 9 samples" in caplog.text
+
+
 @pytest.mark.parametrize(("command", "split"), [("validate", "val"), ("test", "test")])
-def test_scoring_commands_print_the_metrics_of_their_split(
+def test_scoring_commands_print_a_table_and_write_what_is_behind_it(
     small_run, tmp_path, capsys, command, split
 ):
     small_run("rmsd", tmp_path, command=command)
     printed = capsys.readouterr().out
-    assert f"{split}/score" in printed
-    assert f"{split}/reward" in printed
-    assert f"{split}/facts" in printed
+    assert f"{split}/score" not in printed
+    rows = [json.loads(line) for line in (tmp_path / f"{command}.jsonl").open()]
+    assert [row["id"] for row in rows] == [f"{split}00000-{task}" for task in Task]
+    for row in rows:
+        assert row["question"]
+        assert row["truth"]["answer"]
+        assert len(row["frame_times_s"]) == 8
+        assert len(row["sampled"]) == 2
+        assert {"score", "mean_at_2", "reward"} <= row["scores"].keys()
+    found = json.loads((tmp_path / f"{command}.json").read_text())
+    assert found["student"] == "tiny/qwen3-vl"
+    assert found["records"].endswith(f"world/{split}.jsonl")
+    assert found["samples"]["score"] == found["levels"]["easy"]["samples"] == len(rows) == 9
+    mean = sum(row["scores"]["reward"] for row in rows) / len(rows)
+    assert found["scores"]["reward"] == pytest.approx(mean)
+    table = [line.replace("│", " ").split() for line in printed.splitlines()]
+    assert ["overall", "9", "0.000", "0.000", f"{mean:.3f}"] in table
+    assert ["easy", "9", "0.000", "0.000", f"{mean:.3f}"] in table
+    assert sorted(path.name for path in tmp_path.glob(f"{command}.*")) == [
+        f"{command}.json", f"{command}.jsonl", f"{command}.yaml",
+    ]  # fmt: skip
 
 
 def test_a_saved_config_is_complete(small_run, tmp_path, capsys):
     quiet = "--trainer.enable_progress_bar=false"
     small_run("grpo", tmp_path, "--model.loss.group_size=2", "--overwrite", quiet)
+    written = (tmp_path / "config.yaml").read_bytes()
     main(["validate", "--config", str(tmp_path / "config.yaml")])
-    assert "val/score" in capsys.readouterr().out
+    assert (tmp_path / "config.yaml").read_bytes() == written  # `fit` knows no `verbose`
+    assert "verbose" in yaml.safe_load((tmp_path / "validate.yaml").read_text())
+    assert "overall" in capsys.readouterr().out
+    assert json.loads((tmp_path / "validate.json").read_text())["samples"]["score"] == 9
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert (saved["base"], saved["overwrite"]) == (None, False)
 
@@ -173,7 +208,8 @@ def test_a_remote_checkpoint_is_refused(small_run, tmp_path, capsys):
 def test_predict_writes_an_answer_to_every_held_out_prompt(small_run, tmp_path):
     small_run("rmsd", tmp_path, command="predict")
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").open()]
-    assert [row["sample_id"] for row in rows] == [f"val00000-{task}" for task in Task]
+    assert [row["id"] for row in rows] == [f"val00000-{task}" for task in Task]
+    assert not (tmp_path / "predictions.json").exists()
     end = load_processor("tiny/qwen3-vl").tokenizer.eos_token_id
     for row in rows:
         assert len(row["completion_ids"]) == 6 or row["completion_ids"][-1] == end

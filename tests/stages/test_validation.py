@@ -18,7 +18,9 @@ def rollout(text):
 
 def test_report_by_hand(make_sample):
     validation = Validation([OuterFormat(0.5), Content(0.5)], num_samples=2)
-    validation.update(make_sample("mcq", "B"), rollout(RIGHT), [rollout(RIGHT), rollout(WRONG)])
+    sample = make_sample("mcq", "B")
+    worth = validation.update(sample, rollout(RIGHT), [rollout(RIGHT), rollout(WRONG)])
+    assert worth == {"score": 1.0, "format_rate": 1.0, "mean_at_2": 0.5, "reward": 0.75}
     span = "<think>t</think><answer>From <t>4</t>s to <t>10</t>s</answer>"
     validation.update(make_sample("temporal_grounding"), rollout(span), [rollout("junk")] * 2)
     report = validation.compute()
@@ -33,6 +35,10 @@ def test_report_by_hand(make_sample):
     assert [report[f"R@{m}"] for m in (0.3, 0.5, 0.7)] == [1.0, 1.0, 0.0]
     assert report["format_rate"] == 1.0
     assert "box_iou" not in report
+    counts = validation.num_samples()
+    assert counts.keys() == report.keys()
+    assert (counts["score"], counts["score/mcq"], counts["reward_part/outer"]) == (2, 1, 2)
+    assert (counts["tIoU"], counts["R@0.3"]) == (1, 1)
     validation.reset()
     assert "score" not in validation.compute()
 

@@ -1,0 +1,81 @@
+"""Scores for people: a row a task, and a row a level where samples have one."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from rich.table import Table
+
+from lit_vdistill.types import Task
+
+Scores = Mapping[str, int | float]
+"""By metric, `<name>/<task>` beside `<name>`."""
+_SHOWN = ("score", "reward")
+_SAMPLED = "mean_at_"
+
+
+def columns_of(scores: Scores) -> list[str]:
+    """The metrics that every sample has, the greedy answer's first."""
+    sampled = [name for name in scores if name.startswith(_SAMPLED) and "/" not in name]
+    return [name for name in ("score", *sampled, "reward") if name in scores]
+
+
+def by_task(title: str, reports: Sequence[Scores], num_samples: Mapping[str, int]) -> Table:
+    """A row a task with its scores, one behind another where there are several reports.
+
+    Args:
+        title: Stands above it.
+        reports: Of one student, or of several on the same samples.
+        num_samples: How many samples each score is about.
+    """
+    columns = columns_of(reports[-1])
+    table = _begun(title, "task", columns)
+    for task in ("", *map(str, Task)):
+        keys = [f"{column}/{task}" if task else column for column in columns]
+        if all(keys[0] in report for report in reports):
+            cells = [" -> ".join(f"{report[key]:.3f}" for report in reports) for key in keys]
+            count = str(num_samples[keys[0]])
+            table.add_row(task or "overall", count, *cells, end_section=not task)
+    *_, last = reports
+    others = [name for name in last if "/" not in name and name not in (*columns, "step")]
+    table.caption = ", ".join(
+        f"{name} {last[name]:.3f} ({num_samples[name]})" for name in others if name in num_samples
+    )
+    return table
+
+
+def by_level(levels: Mapping[str, Scores]) -> Table:
+    """A row a level, as `level_scores` gives them."""
+    columns = columns_of(next(iter(levels.values())))
+    table = _begun("", "level", columns)
+    for level, scores in levels.items():
+        cells = [f"{scores[column]:.3f}" for column in columns]
+        table.add_row(level, str(round(scores["samples"])), *cells)
+    return table
+
+
+def level_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int | float]]:
+    """Mean scores by level, and how many `samples` each has; nothing where none is named.
+
+    Args:
+        rows: Of `tracking.predictions`; levels stand in `meta`, and come in the order of the rows.
+    """
+    found: dict[str, list[Scores]] = {}
+    for row in rows:
+        if "level" in row["meta"]:
+            found.setdefault(str(row["meta"]["level"]), []).append(row["scores"])
+    return {
+        level: {
+            **{name: mean(scores[name] for scores in among) for name in columns_of(among[0])},
+            "samples": len(among),
+        }
+        for level, among in found.items()
+    }
+
+
+def _begun(title: str, first: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title or None, caption_justify="left")
+    table.add_column(first)
+    for column in ("samples", *columns):
+        table.add_column(column, justify="right")
+    return table
