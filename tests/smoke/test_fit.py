@@ -30,7 +30,7 @@ def test_every_stage_and_baseline_fits_two_steps(small_run, tmp_path, config):
     small_run(config, tmp_path, *small)
     summary = json.loads((tmp_path / "summary.json").read_text())
     before = BEFORE.get(config, "stage1")
-    assert set(summary) == {"seconds", before, STAGES[config], "samples"}
+    assert {"seconds", before, STAGES[config], "samples"} <= set(summary)
     assert summary[before]["step"] == 0
     assert summary[STAGES[config]]["step"] == 2
     assert {"score", "mean_at_2", "reward", "score/ocr"} <= set(summary[STAGES[config]])
@@ -139,7 +139,7 @@ def test_a_run_ends_with_scores_and_says_what_it_does_not_compare(small_run, tmp
     less = ["--trainer.val_check_interval=50", "--trainer.num_sanity_val_steps=1"]
     small_run("sft_perception", tmp_path, *less)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert set(summary) == {"seconds", "perception", "samples"}
+    assert "untrained" not in summary.keys() | summary["samples"].keys()
     assert summary["perception"]["step"] == 2
     assert {"score": 9, "score/ocr": 1, "reward": 9}.items() <= summary["samples"][
         "perception"
