@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import av
 from av.container import InputContainer
+from av.error import ArgumentError, InvalidDataError
 from av.video.stream import VideoStream
 
 FORMATS = (
@@ -80,7 +81,7 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     limits = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
     try:
         container = av.open(path, options=limits)
-    except (av.ArgumentError, av.InvalidDataError) as error:
+    except (ArgumentError, InvalidDataError) as error:
         kinds = ", ".join(FORMATS)
         raise ValueError(f"not one of the containers that are read ({kinds}): {error}") from error
     with container:

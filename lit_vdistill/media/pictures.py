@@ -1,7 +1,6 @@
 """Pictures as people see them: upright, of square pixels, eight bits a colour; and their size."""
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -46,15 +45,14 @@ def fit_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
         raise ValueError(f"{width}x{height} pixels: a side is over {LONGEST_RATIO} times the other")
     factor, budget = limits.factor, limits.max_pixels // limits.factor**2
     scale = min(1.0, math.sqrt(limits.max_pixels / (width * height)))
-    tiles = _tiles(width, height, scale / factor, round if scale == 1.0 else math.floor)
-    if math.prod(tiles) > budget:
-        tiles = _tiles(width, height, scale / factor, math.floor)
+    sides = [side * scale / factor for side in (width, height)]
+    # Rounding up both sides may go over the budget.
+    for whole in (round if scale == 1.0 else math.floor, math.floor):
+        tiles = [max(1, whole(side)) for side in sides]
+        if math.prod(tiles) <= budget:
+            break
     columns, rows = (min(side, budget // min(tiles)) for side in tiles)
     return columns * factor, rows * factor
-
-
-def _tiles(width: int, height: int, scale: float, whole: Callable[[float], int]) -> tuple[int, int]:
-    return max(1, whole(width * scale)), max(1, whole(height * scale))
 
 
 def stand_up(picture: np.ndarray, turn: Turn) -> np.ndarray:
