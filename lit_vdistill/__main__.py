@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.data import tools
-from lit_vdistill.refusal import PROG
 from lit_vdistill.tracking import credit_page
 
 TRAINING_COMMANDS = {
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if {"-h", "--help"} & set(args):
         _print_options(args)
         return
-    from lit_vdistill.cli import run
+    from lit_vdistill.cli.training import run
 
     run(args)
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run_tool(args: list[str]) -> None:
     from jsonargparse import auto_cli, set_parsing_settings
 
-    from lit_vdistill.cli_errors import mistakes_told
+    from lit_vdistill.cli.errors import mistakes_told
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     with mistakes_told(of=("lit_vdistill",)):
@@ -74,8 +74,8 @@ def _put_the_users_modules_last() -> None:
 
 
 def _print_options(args: Sequence[str]) -> None:
-    from lit_vdistill.cli_help import help_page
-    from lit_vdistill.config_files import stage_class, with_bases
+    from lit_vdistill.cli.config_files import stage_class, with_bases
+    from lit_vdistill.cli.help import help_page
 
     stage = stage_class(with_bases(args))
     sys.stdout.write(help_page(args[0], TRAINING_COMMANDS[args[0]], stage))

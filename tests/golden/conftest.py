@@ -148,12 +148,14 @@ def write_stored(entries):
 @pytest.fixture
 def stage_of(monkeypatch, prepare, tmp_path):
     """Builds the stage of a recipe as the command does, on tiny networks."""
-    from lit_vdistill import cli
+    from lit_vdistill.cli import training
 
     def build(config, *overrides):
         built = []
-        monkeypatch.setattr(cli.VDistillCLI, "_run_subcommand", lambda self, _: built.append(self))
-        cli.run(
+        monkeypatch.setattr(
+            training.VDistillCLI, "_run_subcommand", lambda self, _: built.append(self)
+        )
+        training.run(
             [
                 "fit",
                 f"--config=configs/{config}.yaml",

@@ -6,14 +6,14 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from lit_vdistill.cli_options import (
+from lit_vdistill.cli.options import (
     Option,
     OptionGroup,
     option_groups,
     subclasses,
     summary,
 )
-from lit_vdistill.refusal import PROG
+from lit_vdistill.cli.refusal import PROG
 
 RUN_OPTIONS = {
     "config": "YAML file; several merge, later ones win, and the command line wins over all.",

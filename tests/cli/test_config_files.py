@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_vdistill.config_files import merged, named_files, stage_class, with_bases
+from lit_vdistill.cli.config_files import merged, named_files, stage_class, with_bases
 
 
 def refused(capsys, *args):

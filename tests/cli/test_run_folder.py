@@ -1,6 +1,6 @@
 import pytest
 
-from lit_vdistill.run_folder import RunFolderError, claim, claims
+from lit_vdistill.cli.run_folder import RunFolderError, claim, claims
 
 
 @pytest.fixture(autouse=True)

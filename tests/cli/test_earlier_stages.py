@@ -6,9 +6,9 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
-from lit_vdistill import earlier_stages
 from lit_vdistill.__main__ import main
-from lit_vdistill.earlier_stages import EarlierStageError, fit_missing
+from lit_vdistill.cli import earlier_stages
+from lit_vdistill.cli.earlier_stages import EarlierStageError, fit_missing
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from lit_vdistill.checkpoint_file import CheckpointError, WholeFileIO
+from lit_vdistill.cli.checkpoint_file import CheckpointError, WholeFileIO
 
 
 @pytest.fixture

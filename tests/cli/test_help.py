@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from lit_vdistill.__main__ import TRAINING_COMMANDS, main
-from lit_vdistill.cli_help import DATA, TRAINER, help_page, stages
-from lit_vdistill.cli_options import option_names
+from lit_vdistill.cli.help import DATA, TRAINER, help_page, stages
+from lit_vdistill.cli.options import option_names
 
 
 @pytest.mark.parametrize("command", TRAINING_COMMANDS)

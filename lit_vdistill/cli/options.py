@@ -14,7 +14,7 @@ from pathlib import Path
 
 import docstring_parser
 
-_HERE = Path(__file__).resolve().parents[1]
+_HERE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lit_vdistill.cli_help import DATA, RUN_OPTIONS, TRAINER, stages
-from lit_vdistill.cli_options import option_names, public_names, subclasses
-from lit_vdistill.config_files import merged, named_files, read_config, stage_class
-from lit_vdistill.refusal import refuse
+from lit_vdistill.cli.config_files import merged, named_files, read_config, stage_class
+from lit_vdistill.cli.help import DATA, RUN_OPTIONS, TRAINER, stages
+from lit_vdistill.cli.options import option_names, public_names, subclasses
+from lit_vdistill.cli.refusal import refuse
 
 _UNKNOWN = re.compile(
     r"(?:Group '(?P<group>[\w.]+)'|Subcommand '\w+') does not accept option '(?P<key>[\w.]+)'"

@@ -8,7 +8,7 @@ import pytest
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from lit_vdistill import quiet
+from lit_vdistill.cli import quiet
 
 NOISE = (
     "💡 Tip",

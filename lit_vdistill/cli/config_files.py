@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from lit_vdistill.refusal import refuse
+from lit_vdistill.cli.refusal import refuse
 
 
 def with_bases(args: Sequence[str]) -> list[str]:

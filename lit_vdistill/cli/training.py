@@ -19,15 +19,15 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 # Importing them lets YAML name callbacks without their package.
 import callbacks
-from lit_vdistill.checkpoint_file import WholeFileIO
-from lit_vdistill.cli_errors import explained, mistakes_told
-from lit_vdistill.cli_help import RUN_OPTIONS
-from lit_vdistill.config_files import with_bases
+from lit_vdistill.cli.checkpoint_file import WholeFileIO
+from lit_vdistill.cli.config_files import with_bases
+from lit_vdistill.cli.earlier_stages import EarlierStageError, fit_missing
+from lit_vdistill.cli.errors import explained, mistakes_told
+from lit_vdistill.cli.help import RUN_OPTIONS
+from lit_vdistill.cli.quiet import hush, hush_wandb
+from lit_vdistill.cli.refusal import PROG, refuse
+from lit_vdistill.cli.run_folder import RunFolderError, claim, claims
 from lit_vdistill.data.datamodule import VideoDistillDataModule
-from lit_vdistill.earlier_stages import EarlierStageError, fit_missing
-from lit_vdistill.quiet import hush, hush_wandb
-from lit_vdistill.refusal import PROG, refuse
-from lit_vdistill.run_folder import RunFolderError, claim, claims
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.stages.zero_resume import check_zero_checkpoint
 

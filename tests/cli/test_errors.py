@@ -4,8 +4,8 @@ import pytest
 from jsonargparse import ArgumentParser, Namespace
 
 from lit_vdistill.__main__ import main
-from lit_vdistill.cli_errors import explained, mistakes_told
-from lit_vdistill.config_files import with_bases
+from lit_vdistill.cli.config_files import with_bases
+from lit_vdistill.cli.errors import explained, mistakes_told
 
 
 def refused(capsys, *args, config="configs/rmsd.yaml", command="fit"):

@@ -1,7 +1,7 @@
 import pytest
 
-from lit_vdistill.cli_help import DATA, TRAINER, stages
-from lit_vdistill.cli_options import (
+from lit_vdistill.cli.help import DATA, TRAINER, stages
+from lit_vdistill.cli.options import (
     option_groups,
     option_names,
     public_names,
