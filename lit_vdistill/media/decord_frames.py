@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lit_vdistill.media.containers import Timeline, open_video, pixel_aspect, read_timeline
-from lit_vdistill.media.frames import Reading, Shaper, evenly
+from lit_vdistill.media.frames import Reading, Shaper, Window, evenly, within
 from lit_vdistill.media.pictures import Limits, Turn
 from lit_vdistill.media.pyav_frames import turn_of
 
@@ -21,8 +21,10 @@ TOLERANCE_S = 0.002
 """decord's times are 32-bit: after three hours they are as far off as this."""
 
 
-def read_frames(path: str, num_frames: int, limits: Limits) -> Reading:
-    """Evenly spaced frames of a video with their times.
+def read_frames(
+    path: str, num_frames: int, limits: Limits, window: Window | None = None
+) -> Reading:
+    """Evenly spaced frames of a video, or of a window of it, with their times.
 
     Raises:
         ValueError: When the file holds no pictures, or decord would read wrong ones.
@@ -42,11 +44,12 @@ def read_frames(path: str, num_frames: int, limits: Limits) -> Reading:
     reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1, fault_tol=1)
     if len(reader) != len(timeline.ticks):
         raise ValueError(f"decord counts {len(reader)} pictures of {len(timeline.ticks)}")
-    indices = evenly(range(len(reader)), num_frames)
-    times_s = [timeline.time_s(timeline.ticks[i]) for i in indices]
+    true_s = [timeline.time_s(tick) for tick in timeline.ticks]
+    indices = evenly(within(range(len(reader)), true_s.__getitem__, window), num_frames)
+    times_s = [true_s[i] for i in indices]
     claimed = np.array([reader.get_frame_timestamp(i)[0] for i in [0, *indices]], dtype=float)
     # decord starts its clock at the first picture. Written so that NaN fails.
-    is_true = np.abs(claimed[1:] - claimed[0] - times_s + times_s[0]) <= TOLERANCE_S
+    is_true = np.abs(claimed[1:] - claimed[0] - times_s + true_s[0]) <= TOLERANCE_S
     if not is_true.all():
         first = int(np.argmin(is_true))
         wrong, right = claimed[1 + first], times_s[first]

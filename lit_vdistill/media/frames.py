@@ -1,6 +1,6 @@
 """Which frames of a video are read, and what becomes of each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple, TypeVar
@@ -10,6 +10,8 @@ import numpy as np
 from lit_vdistill.media.pictures import Limits, Turn, resize, stand_up
 
 Item = TypeVar("Item")
+Window = tuple[float, float]
+"""The part of a video that is meant: from a time up to a later one, in seconds."""
 
 
 class Reading(NamedTuple):
@@ -43,3 +45,21 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     if len(items) <= count:
         return list(items)
     return [items[round(i)] for i in np.linspace(0, len(items) - 1, count)]
+
+
+def within(
+    items: Sequence[Item], time_of: Callable[[Item], float], window: Window | None
+) -> Sequence[Item]:
+    """Those that show in a window; all of them without one.
+
+    Raises:
+        ValueError: When none does.
+    """
+    if window is None:
+        return items
+    start, end = window
+    found = [item for item in items if start <= time_of(item) < end]
+    if not found:
+        last = f", the last is at {time_of(items[-1]):.2f} s" if items else ""
+        raise ValueError(f"no picture shows from {start} s to {end} s{last}")
+    return found

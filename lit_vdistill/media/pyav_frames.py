@@ -1,6 +1,7 @@
 """Reading frames with PyAV: those of given times, decoded from the key frame before each."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from av.container import InputContainer
@@ -16,7 +17,7 @@ from lit_vdistill.media.containers import (
     pixel_aspect,
     read_timeline,
 )
-from lit_vdistill.media.frames import Reading, Shaper, evenly
+from lit_vdistill.media.frames import Reading, Shaper, Window, evenly, within
 from lit_vdistill.media.pictures import Limits, Turn
 
 SEEKABLE = ("mov", "matroska", "flv", "nut", "ivf", "asf")
@@ -27,8 +28,10 @@ class MissingPicture(Exception):
     """No picture came out at a time that a packet has."""
 
 
-def read_frames(path: str, num_frames: int, limits: Limits) -> Reading:
-    """Evenly spaced frames of a video with their times.
+def read_frames(
+    path: str, num_frames: int, limits: Limits, window: Window | None = None
+) -> Reading:
+    """Evenly spaced frames of a video, or of a window of it, with their times.
 
     Raises:
         DamagedError: When the file is cut off, or a picture that is wanted is damaged.
@@ -39,7 +42,7 @@ def read_frames(path: str, num_frames: int, limits: Limits) -> Reading:
         timeline = read_timeline(container, stream)
         shaper = Shaper(limits, pixel_aspect(stream))
         if timeline.keys and container.format.name.split(",")[0] in SEEKABLE:
-            wanted = evenly(timeline.ticks, num_frames)
+            wanted = evenly(within(timeline.ticks, timeline.time_s, window), num_frames)
             try:
                 found = _at(container, stream, timeline, wanted)
                 frames = [_shaped(frame, shaper) for frame in found]
@@ -48,7 +51,7 @@ def read_frames(path: str, num_frames: int, limits: Limits) -> Reading:
                 pass
             else:
                 return Reading(np.stack(frames), [timeline.time_s(tick) for tick in wanted])
-        return _in_order(container, stream, timeline, num_frames, shaper)
+        return _in_order(container, stream, timeline, num_frames, shaper, window)
 
 
 def turn_of(frame: VideoFrame) -> Turn:
@@ -98,11 +101,12 @@ def _in_order(
     timeline: Timeline,
     num_frames: int,
     shaper: Shaper,
+    window: Window | None,
 ) -> Reading:
     """Decode everything, again if other pictures come out than the packets promise."""
     known = list(range(len(timeline.ticks))) if timeline.is_by_order else timeline.ticks
     for _ in range(2):
-        wanted = evenly(known, num_frames)
+        wanted = evenly(within(known, partial(_time_s, timeline), window), num_frames)
         seen: list[int] = []
         frames: dict[int, np.ndarray] = {}
         for frame, is_whole in _decoded(container, stream, timeline, None):

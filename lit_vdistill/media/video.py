@@ -76,10 +76,9 @@ class MediaReader:
         """
         if isinstance(media, FrameFiles):
             return self.read_frames(media)
-        if isinstance(media, Clip):
-            raise MediaError(f"{media}: parts of a file are not read yet")
-        path = self.resolve(media)
-        cached = self._cache_path(path, kind)
+        window = (media.start_s, media.end_s) if isinstance(media, Clip) else None
+        path = self.resolve(media.file if isinstance(media, Clip) else media)
+        cached = self._cache_path(path, kind, window)
         known = None if cached is None else _read_cached(cached)
         if known is not None:
             return _medium(kind, *known)
@@ -91,6 +90,7 @@ class MediaReader:
                 "factor": self.factor,
                 "max_pixels": self.config.max_pixels,
                 "decoder": self.config.decoder,
+                "window": window,
             },
             self.config.decode_timeout_s,
         )
@@ -143,13 +143,14 @@ class MediaReader:
             raise MediaError(f"the path leaves data.media_root ({self.root})")
         return path
 
-    def _cache_path(self, path: Path, kind: str) -> Path | None:
+    def _cache_path(self, path: Path, kind: str, window: tuple[float, float] | None) -> Path | None:
         """Named by everything that decides the frames: file, size, change time, plan."""
         if self.cache_dir is None or not path.is_file():
             return None
         stat = path.stat()
         key = [_CACHE_VERSION, str(path), stat.st_size, stat.st_mtime_ns, kind, self.factor]
         key += [self.config.num_frames, self.config.max_pixels, self.config.decoder]
+        key += window or ()
         name = hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
         return self.cache_dir / name[:2] / f"{name}.npz"
 

@@ -19,7 +19,7 @@ from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.readers.schema import NEED_A_MEDIUM
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import answer_quality
-from lit_vdistill.types import Evidence, FrameFiles, Task
+from lit_vdistill.types import Clip, Evidence, FrameFiles, Task
 
 
 @pytest.fixture
@@ -403,11 +403,11 @@ def test_held_out_batches_keep_their_size(make_data, monkeypatch):
 def with_train(make_data):
     """A data module whose training records are the world's first nine, changed."""
 
-    def build(changes, **options):
+    def build(changes, memory_gib=0.0, **options):
         samples, _ = read_records(make_data.root / "train.jsonl")
         changed = [replace(sample, **changes.get(sample.task, {})) for sample in samples[:9]]
         write_records(make_data.root / "train.jsonl", changed)
-        data = make_data(max_bad_fraction=1.0)
+        data = make_data(max_bad_fraction=1.0, memory_gib=memory_gib)
         data.sources = replace(data.sources, pool_path=None, **options)
         data.setup("fit")
         by_task = {sample.task: i for i, sample in enumerate(data.train_set.samples)}
@@ -484,6 +484,24 @@ def test_frames_sampled_elsewhere_keep_their_times_to_the_token(with_train, make
     medium = data.reader.read(FrameFiles(files, times), "video")
     assert medium.times_s == times
     assert medium.frames[:, 0, 0, 0].tolist() == [0, 60, 120, 180]
+
+
+def test_parts_of_one_file_are_media_of_their_own(with_train, make_data):
+    """Kept in memory too: the pixels of one part must not be taken for those of another."""
+    parts = {
+        Task.MCQ: Clip("videos/train00000.mp4", 0.0, 4.0),
+        Task.OCR: Clip("videos/train00000.mp4", 4.0, 8.0),
+    }
+    data, by_task = with_train(
+        {task: {"media": part, "evidence": Evidence()} for task, part in parts.items()},
+        memory_gib=1.0,
+    )
+    for _ in range(2):
+        first, second = (data.train_set[by_task[task]].prompt for task in parts)
+        assert not torch.equal(first.pixels, second.pixels)
+        for prompt in (first, second):
+            text = data.processor.tokenizer.decode(prompt.input_ids)
+            assert re.findall(r"<[\d.]+ seconds>", text) == ["<0.5 seconds>", "<2.5 seconds>"]
 
 
 def test_a_medium_that_cannot_be_read_is_not_tried_again(make_data, monkeypatch):

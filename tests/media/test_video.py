@@ -8,6 +8,7 @@ import pytest
 
 from lit_vdistill.media import decoder_process
 from lit_vdistill.media.video import FrameConfig, MediaError, MediaReader
+from lit_vdistill.types import Clip
 from lit_vdistill.world.scenes import write_video
 
 CONFIG = FrameConfig(num_frames=4)
@@ -220,3 +221,24 @@ def test_variable_frame_rates_give_true_times(root, reader):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     assert reader.read("vfr.mp4", "video").times_s == pytest.approx((0.0, 0.1, 3.1, 9.0))
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_a_part_of_a_file_is_as_if_cut_out(root, tmp_path, decoder):
+    """Frames of 0.5 s to 1.5 s of nine at 4 a second; the second time from the cache."""
+    config = FrameConfig(num_frames=3, decoder=decoder)
+    reader = MediaReader(root, config, factor=32, cache_dir=tmp_path / "cache")
+    whole = reader.read("good.mp4", "video")
+    for _ in range(2):
+        part = reader.read(Clip("good.mp4", 0.5, 1.5), "video")
+        assert [round((frame.mean() - 8) / 8) for frame in part.frames] == [2, 4, 5]
+        assert part.times_s == pytest.approx((0.0, 0.5, 0.75))
+    assert reader.read("good.mp4", "video").times_s == whole.times_s
+    late = reader.read(Clip("good.mp4", 1.9, 60.0), "video")
+    assert late.times_s == pytest.approx((0.1,))
+    with pytest.raises(
+        MediaError, match=r"no picture shows from 2\.1 s to 3\.0 s, the last .* 2\.00"
+    ):
+        reader.read(Clip("good.mp4", 2.1, 3.0), "video")
+    with pytest.raises(MediaError, match=r"leaves data\.media_root"):
+        reader.read(Clip("../good.mp4", 0.0, 1.0), "video")
