@@ -1,5 +1,6 @@
 """Hostile records: rows of real ones with values, keys and lines that are not as they should be."""
 
+import copy
 import json
 import random
 from typing import Any
@@ -47,10 +48,14 @@ def _spoil(rng: random.Random, tree: Any) -> None:
         break
     kind = rng.random()
     if kind < 0.7:
-        tree[place] = rng.choice(_VALUES)
+        tree[place] = _value(rng)
     elif kind < 0.85:
         del tree[place]
     elif isinstance(tree, dict):
-        tree[rng.choice(("", "id", "tasks", "\0", str(place) + " "))] = rng.choice(_VALUES)
+        tree[rng.choice(("", "id", "tasks", "\0", str(place) + " "))] = _value(rng)
     else:
-        tree.append(rng.choice(_VALUES))
+        tree.append(_value(rng))
+
+
+def _value(rng: random.Random) -> Any:
+    return copy.deepcopy(rng.choice(_VALUES))  # which may be changed in its turn
