@@ -1,6 +1,7 @@
 """The training commands: LightningCLI with run folders, stage hand-over and readable errors."""
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import chdir
@@ -79,6 +80,16 @@ class VDistillParser(LightningArgumentParser):
     """Reports a mistake in one to three lines, in the user's form, with the nearest valid name."""
 
     started_in = Path()
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Parse, with `null` told to options of any depth.
+
+        What stands on a command line is read once, and an option below a class's own options is
+        then given to another parser like this one as text again: that of None is not `null`.
+        """
+        if args is not None:
+            args = [re.sub("=None$", "=null", arg) for arg in args]
+        return super().parse_args(args, *more, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with 2.

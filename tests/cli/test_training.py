@@ -1,14 +1,19 @@
 import re
 import subprocess
 import sys
+from functools import reduce
 from importlib.metadata import version
+from operator import getitem
 from pathlib import Path
 
 import pytest
+import yaml
 
 import callbacks
 import lit_vdistill
 from lit_vdistill.__main__ import main
+from lit_vdistill.cli_help import DATA
+from lit_vdistill.cli_options import option_groups
 
 
 def test_files_merge_and_the_command_line_wins(capsys, tmp_path):
@@ -23,6 +28,27 @@ def test_files_merge_and_the_command_line_wins(capsys, tmp_path):
     assert "max_steps: 9" in printed
     assert "lr: 0.5" in printed
     assert "kl_coef: 0.001" in printed
+
+
+@pytest.mark.parametrize("recipe", ["rmsd", "visd"])
+def test_null_is_null_for_every_option_that_takes_it(capsys, recipe):
+    """As in YAML: of a text it does not make "None", nor of a number a mistake."""
+    names = [f"data.init_args.{name}" for name in nullable(DATA)]
+    stage = f"lit_vdistill.stages.{recipe.upper()}Module"
+    names += [f"model.init_args.{name}" for name in nullable(stage)]
+    names = [name.replace("init_args.judge", "init_args.judge.init_args.path") for name in names]
+    assert {"data.init_args.sources.cache_dir", "data.init_args.sources.pool_path"} < set(names)
+    given = [f"--{name.replace('init_args.', '')}=null" for name in names]
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", f"configs/{recipe}.yaml", *given, "--print_config"])
+    config = yaml.safe_load(capsys.readouterr().out)
+    for name in names:
+        assert reduce(getitem, name.split("."), config) is None, name
+
+
+def nullable(class_path):
+    groups = option_groups(class_path)
+    return [o.name for g in groups for o in g.options if o.kind.endswith("None")]
 
 
 def test_help_lists_training_and_tools(capsys):
