@@ -6,10 +6,10 @@ python -m experiments.seeds --config configs/rmsd.yaml --folder runs/rmsd_seeds 
     --variant "sft_rl --model.disc.reward_weight 0"
 
 All runs start from the student that the recipe names; a seed changes order and draws. Afterwards
-that student and all others answer the test split, on which nothing was chosen: greedily, and eight
-times at temperature 1. What is averaged over seeds is compared question by question; errors are
-standard errors over videos. Runs lie in `<folder>/seed<N>/<variant>`; one with a summary is not
-repeated, nor are answers that were graded.
+that student and all others answer the test split, on which nothing was chosen (or `--split val`):
+greedily, and eight times at temperature 1. What is averaged over seeds is compared question by
+question; errors are standard errors over videos. Runs lie in `<folder>/seed<N>/<variant>`; one with
+a summary is not repeated, nor are answers that were graded.
 """
 
 import argparse
@@ -68,10 +68,11 @@ def start_of(home: Path) -> str:
     return merged["model"]["init_args"]["policy"]["path"]
 
 
-def answers_of(student: str, world: str, record: Path) -> list[Answered]:
-    """A student's graded answers to the test split, kept in a file of JSON lines."""
+def answers_of(student: str, world: str, split: str, folder: Path) -> list[Answered]:
+    """A student's graded answers to a split, kept in a folder as a file of JSON lines."""
+    record = folder / f"graded_{split}.jsonl"
     if not record.is_file():
-        asked = Student.load(student, world, "test")
+        asked = Student.load(student, world, split)
         found = []
         for graded in asked.graded(ROLLOUTS, seed=0):
             sample, worth = graded.sample, (graded.greedy, graded.mean, graded.reward)
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--world", default="runs/world")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="what is asked")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     variants = {Path(args.config).stem: []} | {
@@ -179,10 +181,10 @@ def main() -> None:
         for name, overrides in variants.items():
             home = args.folder / f"seed{seed}" / name
             fit(args.config, home, seed, ["--name", name, *overrides])
-            record = home / "graded.jsonl"
-            after[name][str(seed)] = answers_of(str(home / "student"), args.world, record)
+            student = str(home / "student")
+            after[name][str(seed)] = answers_of(student, args.world, args.split, home)
             start = start_of(home)
-    before = answers_of(start, args.world, args.folder / "graded.jsonl")
+    before = answers_of(start, args.world, args.split, args.folder)
     found = report(before, after)
     sys.stdout.write("\n" + table(found) + "\n")
     if args.json:

@@ -12,8 +12,8 @@ import yaml
 import callbacks
 import lit_vdistill
 from lit_vdistill.__main__ import main
-from lit_vdistill.cli_help import DATA
-from lit_vdistill.cli_options import option_groups
+from lit_vdistill.cli.help import DATA
+from lit_vdistill.cli.options import option_groups
 
 
 def test_files_merge_and_the_command_line_wins(capsys, tmp_path):

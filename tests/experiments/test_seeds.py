@@ -69,12 +69,14 @@ def test_graded_answers_are_kept(tmp_path, world, families, monkeypatch):
     processor.save_pretrained(tmp_path / "s")
     monkeypatch.setattr(seeds, "ROLLOUTS", 2)
     monkeypatch.setattr(students, "SAMPLING", SamplingConfig(max_completion_tokens=4))
-    found = seeds.answers_of(str(tmp_path / "s"), str(world), tmp_path / "graded.jsonl")
+    found = seeds.answers_of(str(tmp_path / "s"), str(world), "test", tmp_path)
     assert [item.task for item in found] == [str(task) for task in Task]
     assert {(item.level, item.video) for item in found} == {("easy", "videos/test00000.mp4")}
     assert all(item.greedy == item.mean == item.reward == 0.0 for item in found)
+    held_out = seeds.answers_of(str(tmp_path / "s"), str(world), "val", tmp_path)
+    assert {item.id for item in held_out}.isdisjoint(item.id for item in found)
     monkeypatch.setattr(seeds, "Student", None)
-    assert seeds.answers_of("", "", tmp_path / "graded.jsonl") == found
+    assert seeds.answers_of("", "", "test", tmp_path) == found
 
 
 @pytest.fixture
