@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 Span = tuple[float, float]
 Box = tuple[float, float, float, float]
 MediaType = Literal["video", "image", "text"]
+Verdict = Literal["right", "wrong", "unclear"]
 
 
 class Task(StrEnum):
@@ -128,6 +129,19 @@ class VideoSample:
     facts: Facts = field(default_factory=Facts)
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Whatever a record says beside; nothing is trained on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A part of a response, with what is known about it."""
+
+    start: int
+    """Its first character."""
+    end: int
+    """The one behind its last."""
+    kind: str
+    """`time`, `coordinate`, `letter`, `count`, `text`, `yes_no`, or one of the sample's facts."""
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)

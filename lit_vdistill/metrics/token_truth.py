@@ -7,9 +7,8 @@ is marked unclear, so that it is left out and counted.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from lit_vdistill.responses.claims import Clause, clauses, matched
 from lit_vdistill.responses.geometry import box_iou
@@ -23,28 +22,14 @@ from lit_vdistill.responses.grammar import (
     times,
 )
 from lit_vdistill.responses.tags import blocks, tags
-from lit_vdistill.types import Box, Task, VideoSample
-
-Verdict = Literal["right", "wrong", "unclear"]
+from lit_vdistill.tasks.marks import by_word, single
+from lit_vdistill.types import Box, Mark, Task, Verdict, VideoSample
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z])")
 _YES_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
 _BLOCKS = ("think", "answer")
 _LETTER_TASKS = (Task.MCQ, Task.TEMPORAL_MCQ)
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A part of a response, with what is known about it."""
-
-    start: int
-    """Its first character."""
-    end: int
-    """The one behind its last."""
-    kind: str
-    """`time`, `coordinate`, `letter`, `count`, `text`, `yes_no`, or one of the sample's facts."""
-    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,42 +173,18 @@ def _answer(
         marker = text.find(OPTION_MARKER, *place)
         place = (marker + len(OPTION_MARKER), place[1]) if marker >= 0 else place
     if task in _LETTER_TASKS:
-        yield from _single(_LETTER, text, place, "letter", truth.__eq__)
+        yield from single(_LETTER, text, place, "letter", truth.__eq__)
     elif task is Task.BINARY:
-        yield from _single(
+        yield from single(
             _YES_NO, text, place, "yes_no", lambda said: said.lower() == truth.lower()
         )
     elif task is Task.NUMERICAL:
         near = tolerance.number * max(1.0, abs(float(truth)))
-        yield from _single(
+        yield from single(
             _NUMBER, text, place, "count", lambda said: abs(float(said) - float(truth)) <= near
         )
     elif task is Task.OCR:
-        yield from _by_word(text, place, truth)
-
-
-def _single(
-    pattern: re.Pattern[str],
-    text: str,
-    place: tuple[int, int],
-    kind: str,
-    is_right: Callable[[str], bool],
-) -> Iterator[Mark]:
-    """What a pattern finds in a place; unclear where it finds several."""
-    found = list(pattern.finditer(text, *place))
-    for match in found:
-        verdict: Verdict = "right" if is_right(match.group()) else "wrong"
-        yield Mark(*match.span(), kind, verdict if len(found) == 1 else "unclear")
-
-
-def _by_word(text: str, place: tuple[int, int], truth: str) -> Iterator[Mark]:
-    """Word by word, where there are as many as in the truth; else unclear."""
-    said, true = list(re.finditer(r"\S+", text[slice(*place)])), truth.split()
-    for i, word in enumerate(said):
-        verdict: Verdict = "unclear"
-        if len(said) == len(true):
-            verdict = "right" if word.group() == true[i] else "wrong"
-        yield Mark(place[0] + word.start(), place[0] + word.end(), "text", verdict)
+        yield from by_word(text, place, truth)
 
 
 def _nearest(said: str, truths: Sequence[float]) -> float | None:

@@ -9,6 +9,7 @@ from lit_vdistill.responses.geometry import box_iou, temporal_iou
 from lit_vdistill.responses.grammar import ParsedResponse
 from lit_vdistill.rewards.format import has_task_syntax
 from lit_vdistill.rewards.reward import Reward
+from lit_vdistill.tasks.closed import epsilon_accuracy
 from lit_vdistill.types import Task, VideoSample
 
 _T = TypeVar("_T")
@@ -84,14 +85,6 @@ def _metric(answer: str, sample: VideoSample, epsilon: float) -> float:
             return box_iou(_given(grammar.first_box(answer)), sample.evidence.boxes[0].box)
         case Task.SPATIO_TEMPORAL_QA | Task.OPEN_ENDED:
             raise AssertionError("answer_quality refuses open-ended tasks")
-
-
-def epsilon_accuracy(predicted: float, truth: float, epsilon: float) -> float:
-    """1 when a number is within a relative tolerance of the truth, else 0 (R-MSD §3.3.1).
-
-    The paper names ε-accuracy without its ε; the tolerance is `epsilon * max(1, |truth|)`.
-    """
-    return float(abs(predicted - truth) <= epsilon * max(1.0, abs(truth)))
 
 
 def _given(value: _T | None) -> _T:
