@@ -1,10 +1,10 @@
 """How a question becomes a chat, in our own words to the papers' stated requirements."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lit_vdistill.responses.writing import GROUND, TIMES, tagged_box, tagged_span
+from lit_vdistill.responses.writing import tagged_box, tagged_span
 from lit_vdistill.types import Task, VideoSample
 
 Conditioning = Literal["none", "answer", "evidence", "feedback"]
@@ -25,30 +25,26 @@ class PromptTemplate:
     """What follows the question, by task; a task that is not named gets nothing."""
 
 
+class _OfTasks(Mapping[Task, str]):
+    """The instructions that the tasks give themselves, also those that are added later."""
+
+    def __getitem__(self, task: Task) -> str:
+        if not task.instruction:
+            raise KeyError(task)
+        return task.instruction
+
+    def __iter__(self) -> Iterator[Task]:
+        return (task for task in Task if task.instruction)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
 _ENVELOPE = "Reason inside <think></think> first, then answer inside <answer></answer>."
 GROUNDED = PromptTemplate(
     name="grounded",
     system="You answer questions about videos and images. " + _ENVELOPE,
-    instructions={
-        Task.MCQ: GROUND + " Answer with the letter of the option only.",
-        Task.BINARY: GROUND + " Answer with yes or no only.",
-        Task.NUMERICAL: GROUND + " Answer with a number only.",
-        Task.OCR: GROUND + " Answer with the text that is shown, and nothing else.",
-        Task.TEMPORAL_GROUNDING: (
-            TIMES + " Find the exact period and answer in the form "
-            "From <t>start</t>s to <t>end</t>s."
-        ),
-        Task.TEMPORAL_MCQ: (
-            TIMES + " Find the exact period and the right option, and answer in the form "
-            "From <t>start</t>s to <t>end</t>s.\nCorrect Option: letter"
-        ),
-        Task.SPATIAL_GROUNDING: (
-            "Locate the objects of the reasoning with <box></box>. Answer in the form "
-            "<obj>name</obj><box>[x1,y1,x2,y2]</box>."
-        ),
-        Task.SPATIO_TEMPORAL_QA: GROUND + " Answer in plain words, without tags.",
-        Task.OPEN_ENDED: GROUND + " Answer in plain words, without tags.",
-    },
+    instructions=_OfTasks(),
 )
 """For pretrained models: states the grammar that rewards check."""
 
@@ -86,7 +82,7 @@ def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: s
     """
     if conditioning == "none":
         return ""
-    lines = ["", f"The right answer is <answer>{true_answer(sample)}</answer>"]
+    lines = ["", f"The right answer is <answer>{sample.task.true_answer(sample)}</answer>"]
     if conditioning in ("evidence", "feedback"):
         lines += [f"Seen from {tagged_span(span)}." for span in sample.evidence.spans]
         for found in sample.evidence.boxes:
@@ -95,16 +91,3 @@ def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: s
     if conditioning == "feedback" and feedback is not None:
         lines.append(f"Feedback on an earlier answer: {feedback}")
     return "\n".join(lines)
-
-
-def true_answer(sample: VideoSample) -> str:
-    """The true answer as the task has it written, so that a replay can compare word by word."""
-    match sample.task:
-        case Task.TEMPORAL_GROUNDING:
-            return f"From {tagged_span(sample.evidence.spans[0])}"
-        case Task.TEMPORAL_MCQ:
-            return f"From {tagged_span(sample.evidence.spans[0])}\nCorrect Option: {sample.answer}"
-        case Task.SPATIAL_GROUNDING:
-            return tagged_box(sample.evidence.boxes[0])
-        case _:
-            return sample.answer

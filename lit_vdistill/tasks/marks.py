@@ -5,6 +5,13 @@ from collections.abc import Callable, Iterator
 
 from lit_vdistill.types import Mark, Verdict
 
+_LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z])")
+
+
+def letters(text: str, place: tuple[int, int], truth: str) -> Iterator[Mark]:
+    """The letter of an option that stands in a place."""
+    return single(_LETTER, text, place, "letter", truth.__eq__)
+
 
 def single(
     pattern: re.Pattern[str],
