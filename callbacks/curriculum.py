@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.data.mixture import Mixture
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 
 class Curriculum(Callback):

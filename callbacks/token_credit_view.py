@@ -13,7 +13,6 @@ from PIL import Image
 
 from lit_vdistill.data.dataset import Item
 from lit_vdistill.responses.grammar import all_boxes, grounded_mentions, parse_response
-from lit_vdistill.responses.prompts import true_answer
 from lit_vdistill.stages import VISDModule
 from lit_vdistill.stages.replay import Replay, TokenView
 from lit_vdistill.stages.step import StepRecord
@@ -107,7 +106,7 @@ def _facts(
         "step": record.step,
         "rollout": number,
         "question": sample.question,
-        "answer": true_answer(sample),
+        "answer": sample.task.true_answer(sample),
         "tokens": [decode([token]) for token in rollout.completion_ids],
         "answer_log_ratio": view.answer_log_ratio,
         "feedback_log_ratio": view.feedback_log_ratio,

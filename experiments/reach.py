@@ -19,9 +19,9 @@ from pathlib import Path
 
 from experiments.bootstrap import error_over_videos
 from experiments.students import STAGE1, Graded, Student
-from lit_vdistill.responses.prompts import true_answer
 from lit_vdistill.rewards import graded_quality
-from lit_vdistill.types import Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import VideoSample
 from lit_vdistill.world.scenes import LEVELS
 
 LOW, HIGH = 0.3, 0.8
@@ -31,7 +31,7 @@ Cell = dict[str, float]
 def chance(samples: Sequence[VideoSample]) -> float:
     """Mean score of the true answers to the next four questions, of one task and level."""
     scores = [
-        graded_quality(f"<think>?</think><answer>{true_answer(other)}</answer>", sample)
+        graded_quality(f"<think>?</think><answer>{other.task.true_answer(other)}</answer>", sample)
         for i, sample in enumerate(samples)
         for other in [samples[(i + step) % len(samples)] for step in range(1, 5)]
     ]

@@ -21,7 +21,7 @@ import numpy as np
 from lit_vdistill.data.dataset import in_text_units
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import graded_quality
-from lit_vdistill.types import Medium, Task
+from lit_vdistill.types import Medium
 from lit_vdistill.world.config import WorldConfig
 from lit_vdistill.world.questions import questions
 from lit_vdistill.world.scenes import FRAME_PX, scenes
@@ -52,7 +52,7 @@ def measure(config: WorldConfig) -> dict[str, dict[str, float]]:
             pool = [
                 (graded_quality(t, sample), parse_response(t).problem is not None) for t in texts
             ]
-            is_temporal = sample.task in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ)
+            is_temporal = sample.task.answers_span
             for name in ("all", str(sample.task), *(["temporal"] if is_temporal else [])):
                 pools[name].append(pool)
     return {name: _figures(members) for name, members in pools.items()}

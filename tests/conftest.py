@@ -15,7 +15,8 @@ import pytest
 @pytest.fixture
 def make_sample():
     """Builds a sample with what its task needs."""
-    from lit_vdistill.types import BoxAt, Evidence, Task, VideoSample
+    from lit_vdistill.tasks import Task
+    from lit_vdistill.types import BoxAt, Evidence, VideoSample
 
     def build(task="mcq", answer="B", **changes):
         fields = {
@@ -32,6 +33,14 @@ def make_sample():
         return VideoSample(**(fields | changes))
 
     return build
+
+
+@pytest.fixture
+def own_tasks(monkeypatch):
+    """Tasks that a test defines are forgotten behind it."""
+    from lit_vdistill.tasks import Task
+
+    monkeypatch.setattr(Task, "known", dict(Task.known))
 
 
 @pytest.fixture(scope="session")

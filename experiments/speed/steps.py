@@ -25,7 +25,8 @@ from lit_vdistill.stages.opd import OPDModule
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
 from lit_vdistill.stages.visd import VISDModule
 from lit_vdistill.stages.vlm_stage import OptimConfig
-from lit_vdistill.types import Evidence, ScoredResponse, Task, TeacherResponse, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Evidence, ScoredResponse, TeacherResponse, VideoSample
 
 TEACHERS = 4
 """Teacher responses that the discriminator scores beside the rollouts, K of R-MSD."""

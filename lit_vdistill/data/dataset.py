@@ -191,7 +191,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         found: list[float | None] = []
         for sample in self.samples:
             pool = self.pools.get(sample.id, ())
-            needs_size = sample.task is Task.SPATIAL_GROUNDING and self.box_units == "pixels"
+            needs_size = sample.task.answers_box and self.box_units == "pixels"
             if not pool or needs_size:
                 found.append(None)
                 continue

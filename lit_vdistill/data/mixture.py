@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lit_vdistill.objectives.schedules import linear
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 DIFFICULTIES = ("easy", "medium", "hard")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from lit_vdistill.responses.prompts import TEMPLATES, PromptTemplate
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 
 def load_template(name: str) -> PromptTemplate:

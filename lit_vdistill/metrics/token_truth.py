@@ -7,14 +7,12 @@ is marked unclear, so that it is left out and counted.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from lit_vdistill.responses.claims import Clause, clauses, matched
 from lit_vdistill.responses.geometry import box_iou
 from lit_vdistill.responses.grammar import (
-    OPTION_MARKER,
     SPAN,
     boxes,
     parse_response,
@@ -23,28 +21,10 @@ from lit_vdistill.responses.grammar import (
     times,
 )
 from lit_vdistill.responses.tags import blocks, tags
-from lit_vdistill.types import Box, Task, VideoSample
-
-Verdict = Literal["right", "wrong", "unclear"]
+from lit_vdistill.types import Box, Mark, Verdict, VideoSample
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
-_LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z])")
-_YES_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
 _BLOCKS = ("think", "answer")
-_LETTER_TASKS = (Task.MCQ, Task.TEMPORAL_MCQ)
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A part of a response, with what is known about it."""
-
-    start: int
-    """Its first character."""
-    end: int
-    """The one behind its last."""
-    kind: str
-    """`time`, `coordinate`, `letter`, `count`, `text`, `yes_no`, or one of the sample's facts."""
-    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +54,7 @@ def marks(text: str, sample: VideoSample, tolerance: Tolerance = Tolerance()) ->
         *(
             mark
             for name, place in places.items()
-            if (sample.task, name) != (Task.OCR, "answer")  # it is read word by word
+            if not (name == "answer" and sample.task.is_read_by_word)
             for mark in _words(text, place, sample)
         ),
         *_times(text, sample, tolerance),
@@ -82,7 +62,7 @@ def marks(text: str, sample: VideoSample, tolerance: Tolerance = Tolerance()) ->
     ]
     taken = {place for mark in found for place in range(mark.start, mark.end)}
     if "answer" in places:
-        answer = _answer(text, places["answer"], sample, tolerance)
+        answer = sample.task.answer_marks(text, places["answer"], sample, tolerance.number)
         found += [mark for mark in answer if mark.start not in taken]
     if parse_response(text).problem is not None:
         found = [replace(mark, verdict="unclear") for mark in found]
@@ -177,53 +157,6 @@ def _best(said: Box | None, truths: Sequence[Box]) -> Box | None:
     if said is None or not truths:
         return None
     return max(truths, key=lambda truth: box_iou(said, truth))
-
-
-def _answer(
-    text: str, place: tuple[int, int], sample: VideoSample, tolerance: Tolerance
-) -> Iterator[Mark]:
-    """The letter, number, word or yes or no that the answer block holds."""
-    task, truth = sample.task, sample.answer
-    if task is Task.TEMPORAL_MCQ:
-        marker = text.find(OPTION_MARKER, *place)
-        place = (marker + len(OPTION_MARKER), place[1]) if marker >= 0 else place
-    if task in _LETTER_TASKS:
-        yield from _single(_LETTER, text, place, "letter", truth.__eq__)
-    elif task is Task.BINARY:
-        yield from _single(
-            _YES_NO, text, place, "yes_no", lambda said: said.lower() == truth.lower()
-        )
-    elif task is Task.NUMERICAL:
-        near = tolerance.number * max(1.0, abs(float(truth)))
-        yield from _single(
-            _NUMBER, text, place, "count", lambda said: abs(float(said) - float(truth)) <= near
-        )
-    elif task is Task.OCR:
-        yield from _by_word(text, place, truth)
-
-
-def _single(
-    pattern: re.Pattern[str],
-    text: str,
-    place: tuple[int, int],
-    kind: str,
-    is_right: Callable[[str], bool],
-) -> Iterator[Mark]:
-    """What a pattern finds in a place; unclear where it finds several."""
-    found = list(pattern.finditer(text, *place))
-    for match in found:
-        verdict: Verdict = "right" if is_right(match.group()) else "wrong"
-        yield Mark(*match.span(), kind, verdict if len(found) == 1 else "unclear")
-
-
-def _by_word(text: str, place: tuple[int, int], truth: str) -> Iterator[Mark]:
-    """Word by word, where there are as many as in the truth; else unclear."""
-    said, true = list(re.finditer(r"\S+", text[slice(*place)])), truth.split()
-    for i, word in enumerate(said):
-        verdict: Verdict = "unclear"
-        if len(said) == len(true):
-            verdict = "right" if word.group() == true[i] else "wrong"
-        yield Mark(place[0] + word.start(), place[0] + word.end(), "text", verdict)
 
 
 def _nearest(said: str, truths: Sequence[float]) -> float | None:

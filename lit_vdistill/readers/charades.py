@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lit_vdistill.readers.schema import checked, expect, seconds, span_of, text_of
-from lit_vdistill.types import Evidence, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Evidence, VideoSample
 
 _NUM_PARTS = 3
 

@@ -12,7 +12,7 @@ The own format has one JSON object a line:
 | key | required | what |
 |---|---|---|
 | `id` | yes | unique in the file; joins the teacher pool |
-| `task` | yes | one of `lit_vdistill.types.Task` |
+| `task` | yes | the name of a task, `lit_vdistill/tasks` |
 | `question` | yes | the bare question |
 | `answer` | yes | letter, `yes`/`no`, number or text; for grounding what a person would say |
 | `media` | | path below `data.media_root`, or a dict as below; null or absent for text only |
@@ -50,7 +50,8 @@ from lit_vdistill.readers.schema import (
     seconds,
     text_of,
 )
-from lit_vdistill.types import BoxAt, Evidence, Facts, Source, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import BoxAt, Evidence, Facts, Source, VideoSample
 
 MAX_TEXT_CHARS = 10_000
 """About 2 500 tokens; what is longer is a mistake as a rule, and takes minutes a step."""
@@ -149,7 +150,7 @@ def with_length(
 
 def _instant(sample: VideoSample) -> float | None:
     """The time of a true segment without length; None for any other sample."""
-    if sample.task not in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ):
+    if not sample.task.answers_span:
         return None
     start, end = sample.evidence.spans[0]
     return start if start == end else None
@@ -173,7 +174,7 @@ def parse_record(raw: Any) -> VideoSample:
     media = raw.get("media")
     sample = VideoSample(
         id=text_of(raw, "id"),
-        task=_task(text_of(raw, "task")),
+        task=Task(text_of(raw, "task")),
         question=text_of(raw, "question"),
         answer=text_of(raw, "answer"),
         media=_source(media),
@@ -244,12 +245,6 @@ def _box_at(raw: Mapping[str, Any]) -> BoxAt:
         time_s = seconds(time_s, "evidence.boxes.time_s")
     box = numbers(raw.get("box"), 4, "evidence.boxes.box")
     return BoxAt(time_s, text_of(raw, "name"), box)  # type: ignore[arg-type]
-
-
-def _task(name: str) -> Task:
-    if name not in list(Task):
-        raise ValueError(f"'task' must be one of {[str(task) for task in Task]}, got '{name}'")
-    return Task(name)
 
 
 def _with_key(rows: Iterator[Row], key: str) -> Iterator[Row]:

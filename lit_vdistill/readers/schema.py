@@ -19,17 +19,9 @@ from lit_vdistill.types import (
     MediaType,
     Source,
     Span,
-    Task,
     VideoSample,
 )
 
-NEED_A_MEDIUM = (
-    Task.TEMPORAL_GROUNDING,
-    Task.TEMPORAL_MCQ,
-    Task.SPATIAL_GROUNDING,
-    Task.SPATIO_TEMPORAL_QA,
-)
-"""Tasks whose answers are times and places in a medium."""
 MAX_OVERSHOOT_S = 2.0
 """Ends of segments lie a little behind the video in many data sets; further is another video."""
 _HUGE = 1e18
@@ -53,9 +45,9 @@ def checked(sample: VideoSample) -> VideoSample:
         raise ValueError(f"'media' is {sample.media!r} but 'media_type' is '{sample.media_type}'")
     if not isinstance(sample.media, str) and sample.media_type == "image":
         raise ValueError(f"'media' of an image must be a path, got {sample.media!r:.80}")
-    if sample.media is None and sample.task in NEED_A_MEDIUM:
+    if sample.media is None and sample.task.needs_medium:
         raise ValueError(f"task '{sample.task}' needs 'media': its answer is a place in one")
-    _check_answer(sample)
+    sample.task.check(sample)
     for start, end in sample.evidence.spans:
         if not 0 <= start <= end < math.inf:
             raise ValueError(
@@ -99,26 +91,6 @@ def files_of(media: Source | None) -> tuple[str, ...]:
     if isinstance(media, Clip):
         return (media.file,)
     return () if media is None else (media,)
-
-
-def _check_answer(sample: VideoSample) -> None:
-    answer, task = sample.answer, sample.task
-    if task in (Task.MCQ, Task.TEMPORAL_MCQ):
-        letters = [chr(ord("A") + i) for i in range(len(sample.options))]
-        if answer not in letters:
-            raise ValueError(
-                f"'answer' must be the letter of one of the options {letters}, got '{answer}'"
-            )
-    if task is Task.BINARY and answer.lower() not in ("yes", "no"):
-        raise ValueError(f"'answer' of a binary task must be yes or no, got '{answer}'")
-    if task is Task.NUMERICAL and number(answer) is None:
-        raise ValueError(f"'answer' of a numerical task must be a plain number, got '{answer}'")
-    if task in (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ) and not sample.evidence.spans:
-        raise ValueError(f"task '{task}' needs 'evidence.spans'")
-    if task is Task.SPATIAL_GROUNDING and not sample.evidence.boxes:
-        raise ValueError(f"task '{task}' needs 'evidence.boxes'")
-    if not answer:
-        raise ValueError("'answer' must not be empty")
 
 
 def behind_end(sample: VideoSample, last_s: float, tolerance_s: float) -> str | None:

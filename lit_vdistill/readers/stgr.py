@@ -12,7 +12,8 @@ from typing import Any
 from lit_vdistill.readers.options import split_options
 from lit_vdistill.readers.schema import checked, expect, numbers, seconds, text_of
 from lit_vdistill.responses import grammar
-from lit_vdistill.types import BoxAt, Evidence, Span, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import BoxAt, Evidence, Span, VideoSample
 
 STGR_TASKS = {
     "visual QA": Task.SPATIAL_GROUNDING,

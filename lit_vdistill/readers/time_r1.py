@@ -7,7 +7,8 @@
 from typing import Any
 
 from lit_vdistill.readers.schema import checked, clip_of, expect, seconds, span_of, text_of
-from lit_vdistill.types import Evidence, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Evidence, VideoSample
 
 
 def parse_time_r1(raw: Any, number: int) -> VideoSample:

@@ -11,7 +11,8 @@ import re
 from typing import Any
 
 from lit_vdistill.readers.schema import checked, expect, seconds, span_of, text_of
-from lit_vdistill.types import Evidence, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Evidence, VideoSample
 
 _ANSWER = re.compile(r"\s*([0-9.]{1,30})\s*-\s*([0-9.]{1,30})\s*")
 

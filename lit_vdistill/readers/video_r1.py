@@ -5,7 +5,8 @@ from typing import Any
 
 from lit_vdistill.readers.options import bare_options
 from lit_vdistill.readers.schema import checked, expect, media_type_of, text_of
-from lit_vdistill.types import Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import VideoSample
 
 _TASKS = {
     "multiple choice": Task.MCQ,

@@ -1,10 +1,11 @@
 """How a question becomes a chat, in our own words to the papers' stated requirements."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lit_vdistill.types import BoxAt, Span, Task, VideoSample
+from lit_vdistill.responses.writing import tagged_box, tagged_span
+from lit_vdistill.types import Task, VideoSample
 
 Conditioning = Literal["none", "answer", "evidence", "feedback"]
 """What a privileged teacher knows; each has what stands before it too."""
@@ -24,36 +25,26 @@ class PromptTemplate:
     """What follows the question, by task; a task that is not named gets nothing."""
 
 
-_ENVELOPE = "Reason inside <think></think> first, then answer inside <answer></answer>."
-_GROUND = (
-    "Support the reasoning by what is seen: write every object it relies on as "
-    "<obj>name</obj><box>[x1,y1,x2,y2]</box>at<t>seconds</t>s."
-)
-_TIMES = "Write every time of the reasoning as <t>seconds</t>s."
+class _OfTasks(Mapping[Task, str]):
+    """The instructions that the tasks give themselves, also those that are added later."""
 
+    def __getitem__(self, task: Task) -> str:
+        if not task.instruction:
+            raise KeyError(task)
+        return task.instruction
+
+    def __iter__(self) -> Iterator[Task]:
+        return (task for task in Task if task.instruction)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+_ENVELOPE = "Reason inside <think></think> first, then answer inside <answer></answer>."
 GROUNDED = PromptTemplate(
     name="grounded",
     system="You answer questions about videos and images. " + _ENVELOPE,
-    instructions={
-        Task.MCQ: _GROUND + " Answer with the letter of the option only.",
-        Task.BINARY: _GROUND + " Answer with yes or no only.",
-        Task.NUMERICAL: _GROUND + " Answer with a number only.",
-        Task.OCR: _GROUND + " Answer with the text that is shown, and nothing else.",
-        Task.TEMPORAL_GROUNDING: (
-            _TIMES + " Find the exact period and answer in the form "
-            "From <t>start</t>s to <t>end</t>s."
-        ),
-        Task.TEMPORAL_MCQ: (
-            _TIMES + " Find the exact period and the right option, and answer in the form "
-            "From <t>start</t>s to <t>end</t>s.\nCorrect Option: letter"
-        ),
-        Task.SPATIAL_GROUNDING: (
-            "Locate the objects of the reasoning with <box></box>. Answer in the form "
-            "<obj>name</obj><box>[x1,y1,x2,y2]</box>."
-        ),
-        Task.SPATIO_TEMPORAL_QA: _GROUND + " Answer in plain words, without tags.",
-        Task.OPEN_ENDED: _GROUND + " Answer in plain words, without tags.",
-    },
+    instructions=_OfTasks(),
 )
 """For pretrained models: states the grammar that rewards check."""
 
@@ -91,35 +82,12 @@ def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: s
     """
     if conditioning == "none":
         return ""
-    lines = ["", f"The right answer is <answer>{true_answer(sample)}</answer>"]
+    lines = ["", f"The right answer is <answer>{sample.task.true_answer(sample)}</answer>"]
     if conditioning in ("evidence", "feedback"):
-        lines += [f"Seen from {_tagged(span)}." for span in sample.evidence.spans]
+        lines += [f"Seen from {tagged_span(span)}." for span in sample.evidence.spans]
         for found in sample.evidence.boxes:
             when = "" if found.time_s is None else f"at<t>{round(found.time_s, 2)}</t>s"
-            lines.append(_tagged_box(found) + when)
+            lines.append(tagged_box(found) + when)
     if conditioning == "feedback" and feedback is not None:
         lines.append(f"Feedback on an earlier answer: {feedback}")
     return "\n".join(lines)
-
-
-def true_answer(sample: VideoSample) -> str:
-    """The true answer as the task has it written, so that a replay can compare word by word."""
-    match sample.task:
-        case Task.TEMPORAL_GROUNDING:
-            return f"From {_tagged(sample.evidence.spans[0])}"
-        case Task.TEMPORAL_MCQ:
-            return f"From {_tagged(sample.evidence.spans[0])}\nCorrect Option: {sample.answer}"
-        case Task.SPATIAL_GROUNDING:
-            return _tagged_box(sample.evidence.boxes[0])
-        case _:
-            return sample.answer
-
-
-def _tagged(span: Span) -> str:
-    start, end = (f"<t>{round(time_s, 2)}</t>s" for time_s in span)
-    return f"{start} to {end}"
-
-
-def _tagged_box(found: BoxAt) -> str:
-    box = ",".join(f"{value:g}" for value in found.box)
-    return f"<obj>{found.name}</obj><box>[{box}]</box>"

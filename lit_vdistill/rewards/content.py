@@ -1,17 +1,10 @@
 """Correctness of a closed-ended answer: R_content of a rollout, q_k of a teacher response."""
 
-from typing import TypeVar
-
-from torchmetrics.functional.text import word_error_rate
-
-from lit_vdistill.responses import grammar
-from lit_vdistill.responses.geometry import box_iou, temporal_iou
 from lit_vdistill.responses.grammar import ParsedResponse
-from lit_vdistill.rewards.format import has_task_syntax
 from lit_vdistill.rewards.reward import Reward
-from lit_vdistill.types import Task, VideoSample
+from lit_vdistill.types import VideoSample
 
-_T = TypeVar("_T")
+_ROUNDING = 1e-9
 
 
 class Content(Reward):
@@ -51,49 +44,18 @@ def answer_quality(response: ParsedResponse, sample: VideoSample, epsilon: float
         A value in [0, 1].
 
     Raises:
-        ValueError: For an open-ended task, which has no metric (R-MSD §3.3.2).
+        ValueError: For an open-ended task, which has no metric (R-MSD §3.3.2), and for a task
+            whose metric gives no such value.
     """
     if not sample.task.is_closed_ended:
         raise ValueError(
             f"sample {sample.id}: task '{sample.task}' is open-ended, it has no metric"
         )
-    if response.problem is not None or not has_task_syntax(response.answer, sample.task):
+    if response.problem is not None or not sample.task.has_syntax(response.answer):
         return 0.0
-    return _metric(response.answer, sample, epsilon)
-
-
-def _metric(answer: str, sample: VideoSample, epsilon: float) -> float:
-    """The task's metric of an answer whose syntax is valid."""
-    match sample.task:
-        case Task.MCQ:
-            return float(grammar.option_letter(answer) == sample.answer)
-        case Task.BINARY:
-            return float(grammar.yes_or_no(answer) == sample.answer.lower())
-        case Task.NUMERICAL:
-            return epsilon_accuracy(_given(grammar.number(answer)), float(sample.answer), epsilon)
-        case Task.OCR:
-            return max(0.0, 1.0 - float(word_error_rate([answer], [sample.answer])))
-        case Task.TEMPORAL_GROUNDING:
-            return temporal_iou(_given(grammar.time_span(answer)), sample.evidence.spans[0])
-        case Task.TEMPORAL_MCQ:
-            # The papers name no joint metric: the mean of both halves keeps q in [0, 1].
-            is_right = grammar.correct_option(answer) == sample.answer
-            overlap = temporal_iou(_given(grammar.time_span(answer)), sample.evidence.spans[0])
-            return (float(is_right) + overlap) / 2
-        case Task.SPATIAL_GROUNDING:
-            return box_iou(_given(grammar.first_box(answer)), sample.evidence.boxes[0].box)
-        case Task.SPATIO_TEMPORAL_QA | Task.OPEN_ENDED:
-            raise AssertionError("answer_quality refuses open-ended tasks")
-
-
-def epsilon_accuracy(predicted: float, truth: float, epsilon: float) -> float:
-    """1 when a number is within a relative tolerance of the truth, else 0 (R-MSD §3.3.1).
-
-    The paper names ε-accuracy without its ε; the tolerance is `epsilon * max(1, |truth|)`.
-    """
-    return float(abs(predicted - truth) <= epsilon * max(1.0, abs(truth)))
-
-
-def _given(value: _T | None) -> _T:
-    assert value is not None, "the syntax was checked before"
-    return value
+    quality = sample.task.quality(response.answer, sample, epsilon)
+    if not 0.0 <= quality <= 1.0 + _ROUNDING:
+        raise ValueError(
+            f"sample {sample.id}: task '{sample.task}' must give a quality in [0, 1], got {quality}"
+        )
+    return quality

@@ -1,9 +1,8 @@
 """Format rewards: is the envelope valid, and is the answer written as its task demands."""
 
-from lit_vdistill.responses import grammar
 from lit_vdistill.responses.grammar import ParsedResponse
 from lit_vdistill.rewards.reward import Reward
-from lit_vdistill.types import Task, VideoSample
+from lit_vdistill.types import VideoSample
 
 
 class OuterFormat(Reward):
@@ -27,26 +26,4 @@ class TaskFormat(Reward):
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score the answer's syntax, right or wrong."""
-        return float(has_task_syntax(response.answer, sample.task))
-
-
-def has_task_syntax(answer: str, task: Task) -> bool:
-    """Whether an answer is written as its task demands: letter, yes or no, number, span, box, text.
-
-    A temporal multiple-choice answer needs its span and its option. Free text must not be empty.
-    """
-    match task:
-        case Task.MCQ:
-            return grammar.option_letter(answer) is not None
-        case Task.BINARY:
-            return grammar.yes_or_no(answer) is not None
-        case Task.NUMERICAL:
-            return grammar.number(answer) is not None
-        case Task.TEMPORAL_GROUNDING:
-            return grammar.time_span(answer) is not None
-        case Task.TEMPORAL_MCQ:
-            return None not in (grammar.time_span(answer), grammar.correct_option(answer))
-        case Task.SPATIAL_GROUNDING:
-            return grammar.first_box(answer) is not None
-        case Task.OCR | Task.SPATIO_TEMPORAL_QA | Task.OPEN_ENDED:
-            return bool(answer)
+        return float(sample.task.has_syntax(response.answer))

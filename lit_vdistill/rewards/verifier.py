@@ -26,33 +26,33 @@ from lit_vdistill.responses.geometry import box_iou, temporal_iou
 from lit_vdistill.responses.grammar import GroundedMention, ParsedResponse
 from lit_vdistill.rewards.content import answer_quality
 from lit_vdistill.rewards.reward import Reward
-from lit_vdistill.types import Box, BoxAt, Task, VideoSample
+from lit_vdistill.types import Box, BoxAt, VideoSample
 
-_SEGMENT_TASKS = (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ)
-_BOX_TASKS = (Task.SPATIAL_GROUNDING,)
-_POINT_TASKS = (Task.SPATIO_TEMPORAL_QA,)
 _ROUGE = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 
 
 class Answer(Reward):
     """Exactness of a closed answer, mean ROUGE-1/2/L F1 of a free one.
 
-    Temporal multiple choice is judged by its letter alone; its span is `AnswerTime`.
+    Temporal multiple choice is judged by its letter alone, whatever the envelope; its span is
+    `AnswerTime`.
     """
 
     name = "answer"
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Every task but pure grounding."""
-        return sample.task not in (Task.TEMPORAL_GROUNDING, Task.SPATIAL_GROUNDING)
+        return sample.task.answers_words
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score the answer block, whatever the reasoning looks like."""
-        if sample.task is Task.TEMPORAL_MCQ:
-            return float(grammar.correct_option(response.answer) == sample.answer)
-        if sample.task.is_closed_ended:
-            return answer_quality(response, sample) if self.applies_to(sample) else 0.0
-        return rouge_f1(response.answer, sample.answer)
+        if not self.applies_to(sample):
+            return 0.0
+        if not sample.task.is_closed_ended:
+            return rouge_f1(response.answer, sample.answer)
+        if sample.task.answers_place:
+            return sample.task.words_quality(response.answer, sample)
+        return answer_quality(response, sample)
 
 
 class AnswerTime(Reward):
@@ -62,7 +62,7 @@ class AnswerTime(Reward):
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Tasks whose answer is a span."""
-        return sample.task in _SEGMENT_TASKS and bool(sample.evidence.spans)
+        return sample.task.answers_span and bool(sample.evidence.spans)
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score the first span of the answer block."""
@@ -79,7 +79,7 @@ class AnswerBox(Reward):
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Tasks whose answer is a box."""
-        return sample.task in _BOX_TASKS and bool(sample.evidence.boxes)
+        return sample.task.answers_box and bool(sample.evidence.boxes)
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score the first box of the answer block."""
@@ -99,7 +99,7 @@ class ThinkSegment(Reward):
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Tasks with an annotated segment."""
-        return sample.task in _SEGMENT_TASKS and bool(sample.evidence.spans)
+        return sample.task.answers_span and bool(sample.evidence.spans)
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score every time that the think block mentions; 0 when there is none."""
@@ -132,7 +132,7 @@ class ThinkPoint(Reward):
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Tasks with key frames."""
-        return sample.task in _POINT_TASKS and bool(_key_times(sample))
+        return sample.task.reasons_at_moments and bool(_key_times(sample))
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score every time that the think block mentions; 0 when there is none."""
@@ -202,13 +202,14 @@ class ThinkSpace(Reward):
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Tasks with annotated boxes."""
-        return sample.task in (*_BOX_TASKS, *_POINT_TASKS) and bool(sample.evidence.boxes)
+        is_about_boxes = sample.task.answers_box or sample.task.reasons_at_moments
+        return is_about_boxes and bool(sample.evidence.boxes)
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score the think block; 0 without a mention."""
         if not self.applies_to(sample):
             return 0.0
-        if sample.task in _BOX_TASKS:
+        if sample.task.answers_box:
             truth = sample.evidence.boxes[0].box
             return max((box_iou(b, truth) for b in grammar.all_boxes(response.think)), default=0.0)
         mentions = grammar.grounded_mentions(response.think)
@@ -273,12 +274,12 @@ class GroundedFormat(Reward):
         )
         if response.problem is not None or not is_balanced:
             return 0.0
-        if sample.task in _SEGMENT_TASKS:
+        if sample.task.answers_span:
             is_grounded = len(grammar.mentioned_times(think)) >= 2
-        elif sample.task in _BOX_TASKS:
+        elif sample.task.answers_box:
             everything = think + response.answer
             is_grounded = "<obj>" in everything and "<box>" in everything
-        elif sample.task in _POINT_TASKS:
+        elif sample.task.reasons_at_moments:
             is_grounded = all(tag in think for tag in ("<obj>", "<box>", "<t>"))
         else:
             is_grounded = True

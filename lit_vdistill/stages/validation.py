@@ -18,12 +18,11 @@ from lit_vdistill.rewards import (
     rouge_f1,
     rule_score,
 )
-from lit_vdistill.types import Rollout, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Rollout, VideoSample
 
-_TASKS = [str(task) for task in Task]
 _RECALLS = (0.3, 0.5, 0.7)
 _FACT_SHARES = ("facts", "facts_wrong", "facts_missing")
-_TEMPORAL = (Task.TEMPORAL_GROUNDING, Task.TEMPORAL_MCQ)
 
 
 class Validation(nn.Module):
@@ -50,10 +49,9 @@ class Validation(nn.Module):
         self.rewards, self.num_sampled = list(rewards), num_samples
         self.sampled_key = f"mean_at_{num_samples}"
         names = ["score", "format_rate", *_FACT_SHARES]
-        grouped = {name: GroupedMean(_TASKS) for name in names}
-        if num_samples:
-            grouped |= {self.sampled_key: GroupedMean(_TASKS), "reward": GroupedMean(_TASKS)}
-        self.grouped = nn.ModuleDict(grouped)
+        names += [self.sampled_key, "reward"] if num_samples else []
+        tasks = [str(task) for task in Task]
+        self.grouped = nn.ModuleDict({name: GroupedMean(tasks) for name in names})
         parts = [reward.name for reward in rewards] if num_samples else []
         self.reward_parts = GroupedMean(parts)
         self.tiou, self.box_iou = TemporalIoU(), BoxIoU()
@@ -70,11 +68,11 @@ class Validation(nn.Module):
             worth |= self._add_sampled(sample, sampled)
         for name, value in worth.items():
             self._grouped(name).update([value], [task])
-        if sample.task in _TEMPORAL:
+        if sample.task.answers_span:
             span, truth = grammar.time_span(parsed.answer), sample.evidence.spans[0]
             for metric in (self.tiou, *self._recalls()):
                 metric.update([span], [truth])
-        if sample.task is Task.SPATIAL_GROUNDING:
+        if sample.task.answers_box:
             self.box_iou.update([grammar.first_box(parsed.answer)], [sample.evidence.boxes[0].box])
         return worth
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from rich.table import Table
 
-from lit_vdistill.types import Task
-
 Scores = Mapping[str, int | float]
 """By metric, `<name>/<task>` beside `<name>`."""
 _SHOWN = ("score", "reward")
@@ -30,7 +28,8 @@ def by_task(title: str, reports: Sequence[Scores], num_samples: Mapping[str, int
     """
     columns = columns_of(reports[-1])
     table = _begun(title, "task", columns)
-    for task in ("", *map(str, Task)):
+    rows = [name.partition("/")[2] for name in reports[-1] if name.startswith(f"{columns[0]}/")]
+    for task in ("", *rows):
         keys = [f"{column}/{task}" if task else column for column in columns]
         if all(keys[0] in report for report in reports):
             cells = [" -> ".join(f"{report[key]:.3f}" for report in reports) for key in keys]

@@ -3,7 +3,8 @@
 import random
 from collections.abc import Sequence
 
-from lit_vdistill.types import BoxAt, Evidence, Facts, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import BoxAt, Evidence, Facts, VideoSample
 from lit_vdistill.world.config import WorldConfig
 from lit_vdistill.world.scenes import (
     COLOURS,
@@ -18,6 +19,18 @@ from lit_vdistill.world.scenes import (
 _Asked = tuple[str, tuple[str, ...], str]
 """Question, options and true answer."""
 _OF_SHAPES = ("colour", "shape", "place")
+_TASKS = (
+    Task.MCQ,
+    Task.BINARY,
+    Task.NUMERICAL,
+    Task.OCR,
+    Task.TEMPORAL_GROUNDING,
+    Task.TEMPORAL_MCQ,
+    Task.SPATIAL_GROUNDING,
+    Task.SPATIO_TEMPORAL_QA,
+    Task.OPEN_ENDED,
+)
+"""What the world asks, whatever other tasks there are; the order decides what is drawn."""
 _KINDS_ASKED: dict[Task, tuple[str, ...]] = {
     Task.SPATIO_TEMPORAL_QA: ("shape", "place"),  # the question gives the colour away
     Task.OPEN_ENDED: _OF_SHAPES,
@@ -34,7 +47,7 @@ def questions(scene: Scene, config: WorldConfig) -> list[VideoSample]:
     rng = random.Random(f"{config.seed}/{scene.id}")
     target = rng.choice(scene.shapes)
     asked = []
-    for task in Task:
+    for task in _TASKS:
         subject = scene.text if task is Task.OCR else target
         time_s = float(rng.randrange(int(subject.span[0]), int(subject.span[1])))
         question, options, answer = _ask(task, scene, target, time_s, rng)
@@ -89,6 +102,7 @@ def _ask(
             return f"What is the {target.colour} shape?", (), sentence(target)
         case Task.OPEN_ENDED:
             return "Describe the video.", (), describe(scene)
+    raise AssertionError(f"no question for '{task}'")
 
 
 def _options(truth: str, words: Sequence[str], scene: Scene, rng: random.Random) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lit_vdistill.responses.geometry import temporal_iou
-from lit_vdistill.types import Box, Span, Task, TeacherResponse, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Box, Span, TeacherResponse, VideoSample
 from lit_vdistill.world.config import (
     BeliefNoise,
     OverlapNoise,
@@ -186,6 +187,7 @@ def _answer(sample: VideoSample, seen: Look) -> str:
             return sentence(target)
         case Task.OPEN_ENDED:
             return describe(seen.scene)
+    raise AssertionError(f"no answer to '{sample.task}'")
 
 
 def _is_there(sample: VideoSample, seen: Look) -> bool:

@@ -11,7 +11,8 @@ from lit_vdistill.data.dataset import PromptDataset
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.responses.prompts import TEMPLATES
 from lit_vdistill.stages.resident import resident_gib
-from lit_vdistill.types import Medium, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Medium, VideoSample
 
 _FRAMES, _EDGE = 8, 256
 

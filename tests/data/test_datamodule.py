@@ -16,10 +16,10 @@ from lit_vdistill.data.dataset import Item, PromptConfig, collate
 from lit_vdistill.data.mixture import Mixture
 from lit_vdistill.media.video import MediaReader
 from lit_vdistill.readers.records import BadSample, read_records, write_records
-from lit_vdistill.readers.schema import NEED_A_MEDIUM
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import answer_quality
-from lit_vdistill.types import Clip, Evidence, FrameFiles, Task
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Clip, Evidence, FrameFiles
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_the_longest_prompt_is_no_shorter_than_any(make_data, template):
 
     Image.new("RGB", (300, 40), (200, 40, 40)).save(make_data.root / "i.png")
     samples, _ = read_records(make_data.root / "train.jsonl")
-    alone = [s for s in samples[:9] if s.task not in NEED_A_MEDIUM]
+    alone = [s for s in samples[:9] if not s.task.needs_medium]
     texts = [replace(s, id=f"t{s.id}", media=None, media_type="text") for s in alone]
     images = [replace(s, id=f"i{s.id}", media="i.png", media_type="image") for s in samples[:9]]
     for part in (samples, texts, images, texts + images + samples):

@@ -1,7 +1,7 @@
 import pytest
 
 from lit_vdistill.data.templates import load_template
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 
 def test_templates_come_from_files_too(tmp_path):

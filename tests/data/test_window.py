@@ -11,7 +11,8 @@ from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.readers.records import BadSample
 from lit_vdistill.responses.prompts import TEMPLATES
-from lit_vdistill.types import Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import VideoSample
 
 SIZE = 11
 

@@ -2,7 +2,7 @@ import pytest
 
 from experiments import reach
 from experiments.students import Graded
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 from lit_vdistill.world.config import WorldConfig
 from lit_vdistill.world.questions import questions
 from lit_vdistill.world.scenes import scenes

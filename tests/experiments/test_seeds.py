@@ -6,7 +6,7 @@ import pytest
 from experiments import curves, seeds, students
 from experiments.seeds import Answered
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 
 def answers(*worth):

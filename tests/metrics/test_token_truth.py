@@ -3,7 +3,8 @@
 import pytest
 
 from lit_vdistill.metrics.token_truth import Mark, Tolerance, marks, token_marks
-from lit_vdistill.types import BoxAt, Evidence, Facts, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import BoxAt, Evidence, Facts, VideoSample
 
 WORDS = {
     "colour": ("red", "green", "blue"),

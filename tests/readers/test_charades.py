@@ -1,7 +1,7 @@
 import json
 
 from lit_vdistill.readers.records import read_records
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 VIDEOS = {
     "3MSZA": {

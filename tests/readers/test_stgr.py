@@ -4,7 +4,8 @@ import pytest
 
 from lit_vdistill.readers.records import read_records
 from lit_vdistill.readers.stgr import parse_stgr
-from lit_vdistill.types import BoxAt, Task
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import BoxAt
 
 FREE = {
     "id": "STR_1", "task": "temporal-spatial free-form QA", "source": "STR_activitynet",

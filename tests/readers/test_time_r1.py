@@ -4,7 +4,8 @@ import pytest
 
 from lit_vdistill.readers.records import read_records
 from lit_vdistill.readers.time_r1 import parse_time_r1
-from lit_vdistill.types import Clip, Task
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Clip
 
 ROW = {
     "video": "./a/x.mp4", "duration": 60.0, "timestamp": [12.0, 19.5], "sentence": "the cat jumps.",

@@ -4,7 +4,7 @@ import pytest
 
 from lit_vdistill.readers.records import read_records
 from lit_vdistill.readers.tvgbench import parse_tvgbench
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 ROW = {
     "path": "./data/KWZSA.mp4", "question": "a person was sitting at a table.",

@@ -4,7 +4,7 @@ import pytest
 
 from lit_vdistill.readers.records import read_records
 from lit_vdistill.readers.video_r1 import parse_video_r1
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 VIDEO_R1 = {
     "problem_id": 7,

@@ -3,7 +3,7 @@ import pytest
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.responses.prompts import GROUNDED, SHORT, privileged_text, render_messages
 from lit_vdistill.rewards.content import answer_quality
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 
 def test_medium_stands_before_question_and_options_get_letters(make_sample):

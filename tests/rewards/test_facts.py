@@ -1,7 +1,8 @@
 import pytest
 
 from lit_vdistill.rewards import FactCounts, StatedFacts, count_facts, reward_breakdown
-from lit_vdistill.types import Facts, Task, VideoSample
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import Facts, VideoSample
 
 WORDS = {
     "colour": ("red", "green", "blue"),

@@ -13,8 +13,9 @@ from lit_vdistill.rewards import (
     reward_breakdown,
     rule_score,
 )
-from lit_vdistill.rewards.content import epsilon_accuracy
-from lit_vdistill.types import Rollout, Task
+from lit_vdistill.tasks import Task
+from lit_vdistill.tasks.closed import epsilon_accuracy
+from lit_vdistill.types import Rollout
 
 
 def respond(answer):

@@ -14,7 +14,8 @@ from lit_vdistill.rewards import (
     rouge_f1,
     rule_score,
 )
-from lit_vdistill.types import BoxAt, Evidence, Task
+from lit_vdistill.tasks import Task
+from lit_vdistill.types import BoxAt, Evidence
 
 ALL = [
     Answer(),

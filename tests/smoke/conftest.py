@@ -124,8 +124,7 @@ def mixed(world, tmp_path_factory):
 
     from lit_vdistill.media.video import FrameConfig, MediaReader
     from lit_vdistill.readers.records import read_records, write_records
-    from lit_vdistill.readers.schema import NEED_A_MEDIUM
-    from lit_vdistill.types import Task
+    from lit_vdistill.tasks import Task
     from lit_vdistill.world.scenes import write_video
 
     root = tmp_path_factory.mktemp("mixed")
@@ -136,7 +135,7 @@ def mixed(world, tmp_path_factory):
     generator = torch.Generator().manual_seed(0)
     for place, index in enumerate(torch.randperm(12, generator=generator).tolist()):
         kind, sample = _KINDS[place % 4], samples[index]
-        task = Task.OPEN_ENDED if sample.task in NEED_A_MEDIUM else sample.task
+        task = Task.OPEN_ENDED if sample.task.needs_medium else sample.task
         changes = {"media": None, "media_type": "text", "task": task}
         frames = reader.read(sample.media, "video").frames.repeat(2, axis=0)
         if kind == "video":

@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lit_vdistill.__main__ import main
 from lit_vdistill.models.vlm import load_processor
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 
 RECIPES = (
     "rmsd", "grpo", "dapo", "sft_rl", "gad", "visd", "rlsd", "rmsd_then_visd", "opd", "teacher_4m",

@@ -2,7 +2,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 from lit_vdistill.world.config import WorldConfig
 from lit_vdistill.world.questions import questions
 from lit_vdistill.world.scenes import COLOURS, LEVELS, PLACES, Scene, SceneObject, scenes

@@ -8,7 +8,7 @@ from experiments.spreads import REPORTED, measure
 from lit_vdistill.metrics.token_truth import marks
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import count_facts, graded_quality
-from lit_vdistill.types import Task
+from lit_vdistill.tasks import Task
 from lit_vdistill.world.config import TeacherConfig, TeacherNoise, WorldConfig
 from lit_vdistill.world.questions import questions
 from lit_vdistill.world.scenes import scenes

@@ -1,0 +1,23 @@
+"""The grammar of responses as it is asked for and written; `grammar.py` reads it."""
+
+from lit_vdistill.types import BoxAt, Span
+
+GROUND = (
+    "Support the reasoning by what is seen: write every object it relies on as "
+    "<obj>name</obj><box>[x1,y1,x2,y2]</box>at<t>seconds</t>s."
+)
+"""Asks for objects with their places and times."""
+TIMES = "Write every time of the reasoning as <t>seconds</t>s."
+"""Asks for times."""
+
+
+def tagged_span(span: Span) -> str:
+    """A segment, in seconds to two digits."""
+    start, end = (f"<t>{round(time_s, 2)}</t>s" for time_s in span)
+    return f"{start} to {end}"
+
+
+def tagged_box(found: BoxAt) -> str:
+    """A box with its name, in the units that it has."""
+    box = ",".join(f"{value:g}" for value in found.box)
+    return f"<obj>{found.name}</obj><box>[{box}]</box>"
