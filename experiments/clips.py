@@ -134,6 +134,20 @@ def cut_without_decoding(source: Path, target: Path, start_s: float) -> None:
             written.mux(packet)
 
 
+def hold_every_picture(source: Path, target: Path) -> None:
+    """Copy a clip of key frames; each shows twice as long, by a packet that holds nothing."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = read.streams.video[0]
+        copied = written.add_stream_from_template(stream)
+        packets = [packet for packet in read.demux(stream) if packet.dts is not None]
+        for packet, held in zip(packets[::2], packets[1::2], strict=True):
+            empty = av.Packet(0)
+            empty.pts, empty.dts, empty.time_base = held.pts, held.dts, held.time_base
+            for part in (packet, empty):
+                part.stream = copied
+                written.mux(part)
+
+
 _B = {"bf": "2", "g": "12"}
 _X264 = _B | {"preset": "fast", "x264-params": "log-level=none"}
 _X265 = {"preset": "fast", "x265-params": "bframes=3:keyint=12:log-level=none"}

@@ -164,6 +164,9 @@ def _decoded(
             if packet.pts is None or packet.pts > key or packet.pts not in timeline.keys:
                 raise MissingPicture
             is_started, key = True, packet.pts
+        if packet.dts is not None and not packet.size:
+            # "As before": decoders take none, but the last, which asks for what they still hold.
+            continue
         for frame in packet.decode():
             assert isinstance(frame, VideoFrame)
             if key is not None and (frame.pts is None or frame.pts < key):

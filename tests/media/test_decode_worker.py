@@ -6,7 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.clips import CLIPS, Clip, cut_without_decoding, read_number, write_clip
+from experiments.clips import (
+    CLIPS,
+    Clip,
+    cut_without_decoding,
+    hold_every_picture,
+    read_number,
+    write_clip,
+)
 from lit_vdistill.media import decode_worker, decord_frames, pyav_frames
 from lit_vdistill.media.containers import DamagedError
 from lit_vdistill.media.pictures import Limits
@@ -54,6 +61,19 @@ def test_pictures_are_those_of_their_times_in_the_whole_corpus(clip, name, decod
     assert_true(reading, name, num_frames)
     if decoder == "auto":
         assert backend == "pyav"
+
+
+@pytest.mark.parametrize("containers", [pyav_frames.SEEKABLE, ()])
+def test_an_empty_packet_shows_the_picture_before_it(tmp_path, monkeypatch, containers):
+    """Theora has them where nothing changes; no decoder takes one."""
+    monkeypatch.setattr(pyav_frames, "SEEKABLE", containers)
+    path, keys = tmp_path / "held.nut", Clip("nut", "ffv1", options={"g": "1"})
+    write_clip(tmp_path / "keys.nut", keys)
+    hold_every_picture(tmp_path / "keys.nut", path)
+    reading, _, reasons = read(path, 64)
+    assert reasons == []
+    assert [read_number(frame) for frame in reading.frames] == list(range(0, 40, 2))
+    assert reading.times_s == pytest.approx(keys.times_s()[::2], abs=0.0011)
 
 
 @pytest.mark.matrix
