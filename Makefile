@@ -20,7 +20,7 @@ demo-baseline: $(VENV)/installed
 	$(BIN)/python -m lit_vdistill fit --config configs/sft_rl.yaml --run_dir runs/demo_baseline $(DEMO) $(STAGE2)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not matrix"
+	$(BIN)/python -m pytest -m "not matrix"
 
 test-all: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m matrix
