@@ -120,9 +120,9 @@ def _legend(clip: float) -> str:
 
     return (
         f'<p class="note">Blue: the teacher is for the token, which it finds more probable than '
-        f"the student does; the step raises it more, or lowers it less. Orange: it is against it. "
-        f'Δ and δ <span class="tokens">{scale(_FULL)}</span> and beyond; '
-        f'credit <span class="tokens">{scale(clip)}</span>, its clip.</p>'
+        f"the student does; the step raises it more, or lowers it less. Orange: it is against it."
+        f'<br>Δ and δ: <span class="tokens">{scale(_FULL)}</span> and beyond.'
+        f'<br>Credit: <span class="tokens">{scale(clip)}</span>, its clip.</p>'
     )
 
 
@@ -134,11 +134,11 @@ def _section(
 
 
 def _token(token: str, value: float, full: float) -> str:
-    """A token over its number; a line ends behind one that ends a line."""
-    shown = escape(token.replace("\n", "⏎"))
+    """A token over its number; a line ends behind one that ends a line, blanks alone are seen."""
+    shown = escape((token if token.strip(" ") else token.replace(" ", "␣")).replace("\n", "⏎"))
     colour = css(token_colour(value / full))
     return (
-        f'<span class="token" style="background:{colour}">{shown}<small>{value:+.2f}</small>'
+        f'<span class="token" style="background:{colour}">{shown}<small>{value:+z.2f}</small>'
         f"</span>{'<br>' * token.endswith(chr(10))}"
     )
 
@@ -159,10 +159,11 @@ def _siblings(record: dict[str, Any]) -> str:
 def _frames(frames: Sequence[dict[str, Any]]) -> str:
     if not frames:
         return ""
+    predicted = "dashed" if any(frame.get("predicted") for frame in frames) else "none with a time"
     return (
         '<p class="note">Boxes: <strong class="annotated">annotated, solid</strong>; '
-        '<strong class="predicted">of this rollout, dashed</strong>; each on the frame nearest in '
-        f'time.</p><div class="frames">{"".join(map(_figure, frames))}</div>'
+        f'<strong class="predicted">of this rollout, {predicted}</strong>; each on the frame '
+        f'nearest in time.</p><div class="frames">{"".join(map(_figure, frames))}</div>'
     )
 
 
@@ -170,12 +171,10 @@ def _figure(frame: dict[str, Any]) -> str:
     """A frame with its time and the boxes at that time, named below it."""
     width, height = int(frame["width"]), int(frame["height"])
     kinds = {"annotated": frame["boxes"], "predicted": frame.get("predicted", [])}
-    boxes = "".join(
-        f'<rect class="{kind}" x="{x1:g}" y="{y1:g}" width="{max(x2 - x1, 0):g}" '
-        f'height="{max(y2 - y1, 0):g}" stroke-width="{width / 64:g}"/>'
-        for kind, found in kinds.items()
-        for x1, y1, x2, y2 in (box["box"] for box in found)
-    )
+    corners = [(kind, box["box"]) for kind, found in kinds.items() for box in found]
+    # All halos first: of equal boxes both are seen.
+    edges = [("halo", box) for _, box in corners] + corners
+    boxes = "".join(_rectangle(kind, box) for kind, box in edges)
     names = "".join(
         f'<div class="{kind}">{escape(box["name"])}</div>'
         for kind, found in kinds.items()
@@ -186,3 +185,9 @@ def _figure(frame: dict[str, Any]) -> str:
         f'href="data:image/png;base64,{escape(frame["png"])}"/>{boxes}</svg>'
         f"{frame['time_s']:.1f} s{names}</figure>"
     )
+
+
+def _rectangle(kind: str, box: Sequence[float]) -> str:
+    x1, y1, x2, y2 = box
+    width, height = max(x2 - x1, 0), max(y2 - y1, 0)
+    return f'<rect class="{kind}" x="{x1:g}" y="{y1:g}" width="{width:g}" height="{height:g}"/>'

@@ -1,4 +1,5 @@
 import json
+import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from lit_vdistill.tracking.credit_style import (
     NOTE,
     PAPER,
     PREDICTED,
+    STYLE,
     TEXT,
     css,
     token_colour,
@@ -28,8 +30,8 @@ RECORD = {
     "weights": [1.0, 1.2, 0.8, 1.1], "clip": 0.2, "advantage": -0.7,
     "rewards": {"answer": 0.0, "format": 1.0}, "feedback": "The answer is <b>wrong</b>.",
     "frames": [{"time_s": 1.5, "width": 64, "height": 64, "png": "aGk=",
-                "boxes": [{"name": "red <square>", "box": [1, 2, 11, 22]}],
-                "predicted": [{"name": "a <i>dot</i>", "box": [3, 2, 9, 22]}]}],
+                "boxes": [{"name": "red <square>", "box": [1.0, 2.0, 11.0, 22.0]}],
+                "predicted": [{"name": "a <i>dot</i>", "box": [3.0, 2.0, 9.0, 22.0]}]}],
     "siblings": [{"rollout": i, "reward": 0.5 * i, "advantage": 0.7 - 1.4 * i,
                   "rewards": {"answer": 0.5 * i}, "text": f"<b>sibling {i}</b>"} for i in (0, 1)],
 }  # fmt: skip
@@ -121,6 +123,40 @@ def test_a_phone_shows_one_column():
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
     narrow = text.partition("@media (max-width: 700px)")[2].partition("</style>")[0]
     assert ".views, dl { grid-template-columns: minmax(0, 1fr); }" in narrow
+
+
+def rule(selector):
+    return STYLE.partition(f"\n{selector} {{")[2].partition("}")[0]
+
+
+def test_no_token_leaves_its_place_or_takes_another_colour():
+    """Some are a hundred signs or blanks long; the legend's stand in a paler paragraph."""
+    assert {"max-width: 100%", "white-space: break-spaces"} <= set(
+        re.split(r";\s*", rule(".token"))
+    )
+    assert f"color: {css(TEXT)}" in rule(".token")
+    record = RECORD | {"tokens": ["  ", " a", "\n", "b"]}
+    assert Page(credit_page(record)).text.count("␣␣+0.00") == 4
+
+
+def test_a_number_that_rounds_to_zero_has_one_sign():
+    page = Page(credit_page(RECORD | {"answer_log_ratio": [-0.001, 0.001, 0.0, -0.006]}))
+    assert numbers(page.sections[0]) == ["+0.00", "+0.00", "+0.00", "-0.01"]
+
+
+def test_edges_are_as_wide_on_a_large_frame_and_seen_on_a_dark_one():
+    assert "vector-effect: non-scaling-stroke" in rule("rect")
+    assert "stroke-width" not in credit_page(RECORD).partition("<svg")[2]
+    drawn = re.findall(r'<rect class="(\w+)" x="(\d+)"', credit_page(RECORD))
+    assert drawn == [("halo", "1"), ("halo", "3"), ("annotated", "1"), ("predicted", "3")]
+
+
+def test_a_rollout_without_boxes_is_said_to_have_none():
+    frame = RECORD["frames"][0] | {"predicted": []}
+    assert "of this rollout, dashed" in Page(credit_page(RECORD)).text
+    assert (
+        "of this rollout, none with a time" in Page(credit_page(RECORD | {"frames": [frame]})).text
+    )
 
 
 def test_boxes_siblings_and_legend_stand_on_the_page():
