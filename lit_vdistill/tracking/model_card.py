@@ -93,11 +93,20 @@ def _scores(scores: Mapping[str, float]) -> Sequence[str]:
     known = {name: value for name, value in scores.items() if math.isfinite(value)}
     if not known:
         return ["No scores: the run ended without a validation."]
-    return [
-        "| held-out records, at the end | |",
-        "|---|---|",
-        *(f"| {name} | {value:.4g} |" for name, value in known.items()),
-    ]
+    tasks = [name.removeprefix("score/") for name in known if name.startswith("score/")]
+    columns = [name for name in known if any(f"{name}/{task}" in known for task in tasks)]
+    rows = {"overall": columns} | {task: [f"{name}/{task}" for name in columns] for task in tasks}
+    shown = {name for names in rows.values() for name in names}
+    lines = [_row("held-out records, at the end", columns), "|---" * (1 + len(columns)) + "|"]
+    for task, names in rows.items():
+        lines.append(_row(task, [f"{known[name]:.4g}" if name in known else "" for name in names]))
+    others = [f"`{name}` {value:.4g}" for name, value in known.items() if name not in shown]
+    table = lines if columns else []
+    return [*table, *(["", f"And: {', '.join(others)}."] if others else [])]
+
+
+def _row(first: str, cells: Sequence[str]) -> str:
+    return f"| {' | '.join([first, *cells])} |"
 
 
 def _use() -> Sequence[str]:

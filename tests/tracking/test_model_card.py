@@ -13,7 +13,8 @@ def facts(tmp_path):
     data = TrainingData(
         {"training": str(records)}, "short", "Think first.", 8, 9216, "thousandths"
     )  # fmt: skip
-    scores = {"score": 0.51234, "score/ocr": 0.25, "tIoU": float("nan")}
+    scores = {"score": 0.51234, "score/ocr": 0.25, "score/mcq": 0.75, "facts": 0.5,
+              "facts/mcq": 0.5, "R@0.5": 0.125, "tIoU": float("nan")}  # fmt: skip
     return StudentFacts(
         "rmsd", "Qwen/Qwen3-VL-4B-Instruct", "RMSDModule. R-MSD.", 150, scores, data
     )
@@ -25,9 +26,18 @@ def test_a_card_says_what_a_student_is_and_how_to_ask_it(facts):
     for part in (
         "`Qwen/Qwen3-VL-4B-Instruct`, 150 optimizer steps", "RMSDModule", f"SHA-256 {digest}",
         "`short`", "    Think first.", "8 a video", "at most 9216 pixels", "thousandths",
-        "| score | 0.5123 |", "| score/ocr | 0.25 |", "from_pretrained(folder)", "vllm serve",
+        "from_pretrained(folder)", "vllm serve",
     ):  # fmt: skip
         assert part in card
+
+
+def test_scores_stand_in_a_row_a_task(facts):
+    card = model_card(facts)
+    assert (
+        "| held-out records, at the end | score | facts |\n|---|---|---|\n"
+        "| overall | 0.5123 | 0.5 |\n| ocr | 0.25 |  |\n| mcq | 0.75 | 0.5 |\n\n"
+        "And: `R@0.5` 0.125.\n"
+    ) in card
     assert "nan" not in card
 
 
