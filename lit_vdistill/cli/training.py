@@ -40,7 +40,9 @@ def run(args: Sequence[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     hush()
     jsonargparse.set_parsing_settings(
-        omegaconf_absolute_to_relative_paths=True, docstring_parse_attribute_docstrings=True
+        omegaconf_absolute_to_relative_paths=True,
+        # It takes a second or more, and only `--model.help=CLASS` and its like show what is read.
+        docstring_parse_attribute_docstrings=any(".help" in arg for arg in args),
     )
     # LightningCLI reads sys.argv by itself and warns when it is given arguments beside it.
     sys.argv = [sys.argv[0], *with_bases(args)]
