@@ -56,7 +56,8 @@ def test_deepspeeds_accelerator_is_left_out_and_its_warnings_are_heard(hushed, c
         speaker.info("Setting ds_accelerator to cpu (auto detect)")
         speaker.warning("Setting accelerator to CPU. If you have GPU or other accelerator, …")
         speaker.warning("overflow")
-    assert caplog.messages == ["overflow"]
+    # Once or twice: DeepSpeed's own logger may hand it on as well.
+    assert set(caplog.messages) == {"overflow"}
 
 
 def test_warnings_are_left_out_one_by_one(hushed):

@@ -26,7 +26,7 @@ class _Noise:
 
 def main(budget_mib: float) -> None:
     samples = [
-        VideoSample(f"{i}", Task.BINARY, "Is it?", "yes", media=str(i // 2)) for i in range(100)
+        VideoSample(f"{i}", Task.BINARY, "Is it?", "yes", media=str(i // 2)) for i in range(160)
     ]
     order = np.random.default_rng(0).permutation(len(samples))
     dataset, warm = (
