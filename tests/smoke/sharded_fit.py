@@ -179,7 +179,8 @@ def run(data, student, teacher, case):
     if case.optimizer == "sgd":
         vlm_stage.RestingAdamW = lambda groups, weight_decay: torch.optim.SGD(groups)
     sources = SourceConfig(
-        f"{data}/train.jsonl", f"{data}/val.jsonl", data, f"{data}/pool.jsonl", f"{data}/frames"
+        *(f"{data}/train.jsonl", f"{data}/val.jsonl", data, f"{data}/pool.jsonl", f"{data}/frames"),
+        max_overshoot_s=60.0,  # its media are shorter than what their questions are about
     )
     module = VideoDistillDataModule(
         student,
