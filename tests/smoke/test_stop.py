@@ -20,8 +20,8 @@ def weights(folder):
     ("number", "code", "slurm"),
     [
         (signal.SIGTERM, 143, False),
-        (signal.SIGINT, 130, False),
-        (signal.SIGUSR1, 138, True),
+        pytest.param(signal.SIGINT, 130, False, marks=pytest.mark.matrix),
+        pytest.param(signal.SIGUSR1, 138, True, marks=pytest.mark.matrix),
     ],
 )
 def test_a_told_run_stops_behind_its_step_and_goes_on_to_the_same_end(
