@@ -82,6 +82,7 @@ def test_more_responses_can_be_asked_for(asked):
         assert [response.index for response in more] == [3, 4, 5, 6, 7]
 
 
+@pytest.mark.matrix
 def test_its_spreads_are_those_that_the_paper_reports():
     found = measure(WorldConfig(train_videos=600))
     for name, figures in REPORTED.items():
