@@ -51,7 +51,8 @@ def load_processor(path: str) -> ProcessorMixin:
     """
     if path.startswith(_TINY):
         return build_tiny_processor(path.removeprefix(_TINY))
-    check_network(path)
+    if not Path(path).expanduser().is_dir():  # one that holds a processor alone will do
+        check_network(path)
     return AutoProcessor.from_pretrained(path)
 
 
