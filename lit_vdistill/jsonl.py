@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def _end_last_line(path: Path) -> None:
         if size == 0 or file.read() == b"\n":
             return
         file.seek(0)
-        *_, last = file
+        (last,) = deque(file, maxlen=1)
         if _is_readable(last):
             file.write(b"\n")
             return

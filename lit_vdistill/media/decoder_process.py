@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,11 @@ class DecoderProcess:
     def __init__(self) -> None:
         """Start nothing yet: the process comes with the first request."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._end: weakref.finalize[..., Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A data-loader worker gets an owner of its own; a process does not travel."""
-        return {"_process": None}
+        return {"_process": None, "_end": None}
 
     def decode(
         self, request: dict[str, Any], timeout_s: float
@@ -71,21 +73,9 @@ class DecoderProcess:
 
     def close(self) -> int | None:
         """End the process; its exit code when it had died on its own."""
-        code = None
-        if self._process is not None:
-            # A crash closes the pipe a moment before the process can be waited for.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = self._process.wait(timeout=0.05)
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    stream.close()
-            self._process = None
+        code = None if self._end is None else self._end()
+        self._process = self._end = None
         return code
-
-    def __del__(self) -> None:
-        self.close()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -98,6 +88,8 @@ class DecoderProcess:
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
             )
+            # At the owner's end or the interpreter's, whichever comes first.
+            self._end = weakref.finalize(self, _end, self._process)
         return self._process
 
     def _read_line(self, deadline: float) -> bytes:
@@ -121,3 +113,17 @@ class DecoderProcess:
                 raise EOFError
             data += part
         return data
+
+
+def _end(process: subprocess.Popen[bytes]) -> int | None:
+    """Kill a process; its exit code when it had died on its own."""
+    code = None
+    # A crash closes the pipe a moment before the process can be waited for.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        code = process.wait(timeout=0.05)
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+    return code

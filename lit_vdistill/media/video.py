@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from lit_vdistill.media.decoder_process import DecoderProcess, MediaError
+from lit_vdistill.media.frames import evenly
 from lit_vdistill.types import Clip, FrameFiles, Medium, Source
 
 logger = logging.getLogger(__name__)
@@ -108,8 +109,7 @@ class MediaReader:
         Raises:
             MediaError: When an image cannot be read, or is not as large as the others.
         """
-        count = min(len(source.files), self.config.num_frames)
-        chosen = [round(i) for i in np.linspace(0, len(source.files) - 1, count)]
+        chosen = evenly(range(len(source.files)), self.config.num_frames)
         frames = [self.read(source.files[i], "image").frames[0] for i in chosen]
         for i, frame in zip(chosen, frames, strict=True):
             if frame.shape != frames[0].shape:

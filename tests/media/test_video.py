@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import subprocess
@@ -242,3 +243,26 @@ def test_a_part_of_a_file_is_as_if_cut_out(root, tmp_path, decoder):
         reader.read(Clip("good.mp4", 2.1, 3.0), "video")
     with pytest.raises(MediaError, match=r"leaves data\.media_root"):
         reader.read(Clip("../good.mp4", 0.0, 1.0), "video")
+
+
+def test_a_decoder_process_ends_with_its_reader(root):
+    reader = MediaReader(root, CONFIG, factor=32, cache_dir=None)
+    reader.read("good.mp4", "video")
+    process = reader._decoder._process
+    assert process.poll() is None
+    del reader
+    gc.collect()
+    assert process.poll() is not None
+
+
+def test_a_reader_that_lives_to_the_end_of_the_interpreter_says_nothing(root):
+    code = (
+        "from lit_vdistill.media.video import FrameConfig, MediaReader\n"
+        f"reader = MediaReader({str(root)!r}, FrameConfig(4), factor=32, cache_dir=None)\n"
+        "print(len(reader.read('good.mp4', 'video').frames), reader._decoder._process.pid)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    frames, pid = map(int, done.stdout.split())
+    assert (frames, done.stderr) == (4, "")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
