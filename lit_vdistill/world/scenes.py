@@ -262,7 +262,7 @@ def _mask(item: SceneObject, time_s: float) -> np.ndarray:
     return (abs(xs - half) <= half / 3) | (abs(ys - half) <= half / 3)
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int, *, scale: int = 1) -> None:
+def write_video(path: Path, frames: np.ndarray, fps: int | Fraction, *, scale: int = 1) -> None:
     """Encode frames as H.264 in mp4, the same bytes on every run.
 
     Args:

@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 
 import pytest
@@ -125,7 +126,7 @@ def mixed(world, tmp_path_factory):
     from lit_vdistill.media.video import FrameConfig, MediaReader
     from lit_vdistill.readers.records import read_records, write_records
     from lit_vdistill.tasks import Task
-    from lit_vdistill.world.scenes import write_video
+    from lit_vdistill.world.scenes import SECONDS, write_video
 
     root = tmp_path_factory.mktemp("mixed")
     shutil.copytree(world, root, dirs_exist_ok=True)
@@ -139,7 +140,9 @@ def mixed(world, tmp_path_factory):
         changes = {"media": None, "media_type": "text", "task": task}
         frames = reader.read(sample.media, "video").frames.repeat(2, axis=0)
         if kind == "video":
-            write_video(root / f"{place}.mp4", frames[: 3 + place], fps=2)
+            # As long as the world's, whose evidence it carries; each of another frame rate.
+            count = 3 + place
+            write_video(root / f"{place}.mp4", frames[:count], fps=Fraction(count, SECONDS))
             changes = {"media": f"{place}.mp4"}
         if kind == "image":
             Image.fromarray(frames[place]).save(root / f"{place}.png")
