@@ -9,7 +9,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+# Before the jaxtyping hook: what is imported from within a hooked module is compiled once more.
+import beartype.claw  # noqa: F401
+import lightning.pytorch.cli  # noqa: F401
+import nltk  # noqa: F401
 import pytest
+import torchmetrics.text  # noqa: F401
+import transformers.processing_utils  # noqa: F401
 
 
 @pytest.fixture

@@ -28,17 +28,30 @@ SMALL = {
 }
 
 
+@pytest.fixture(scope="session")
+def whole_run(small_run, tmp_path_factory):
+    """The folder of a recipe's uninterrupted run, made when it is first asked for."""
+    done = {}
+
+    def folder_of(config):
+        if config not in done:
+            folder = tmp_path_factory.mktemp(f"{config}-whole")
+            saved = [*CHECKPOINTS, f"--trainer.callbacks.dirpath={folder}/all"]
+            small_run(config, folder, *STEPS, *SMALL[config], *saved, "--overwrite")
+            done[config] = folder
+        return done[config]
+
+    return folder_of
+
+
 @pytest.mark.parametrize("stop", [3, 4, 6])
 @pytest.mark.parametrize("config", SMALL)
-def test_resume_is_exact(small_run, tmp_path, rewarded_by_text, config, stop):
+def test_resume_is_exact(small_run, whole_run, tmp_path, rewarded_by_text, config, stop):
     extra = SMALL[config]
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    saved = [*CHECKPOINTS, f"--trainer.callbacks.dirpath={whole}/all"]
-    small_run(config, whole, *STEPS, *extra, *saved)
+    whole, resumed = whole_run(config), tmp_path / "resumed"
     checkpoint = f"--ckpt_path={whole}/all/step={stop}.ckpt"
     saved = [*CHECKPOINTS, f"--trainer.callbacks.dirpath={resumed}/all"]
     small_run(config, resumed, *STEPS, *extra, *saved, checkpoint)
-
     expected, expected_optimizer = weights(whole / "all" / "step=8.ckpt")
     state, optimizer = weights(resumed / "all" / "step=8.ckpt")
     assert state.keys() == expected.keys()
