@@ -19,11 +19,14 @@ demo: $(VENV)/installed
 demo-baseline: $(VENV)/installed
 	$(BIN)/python -m lit_vdistill fit --config configs/sft_rl.yaml --run_dir runs/demo_baseline $(DEMO) $(STAGE2)
 
+# Two processes, a file of tests at a time.
+PARALLEL := -n 2 --dist loadfile
+
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not matrix"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not matrix"
 
 test-all: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m matrix
+	$(BIN)/python -m pytest $(PARALLEL) -m matrix
 
 # Opt-in: half a million hostile records and responses, about an hour.
 fuzz: $(VENV)/installed-dev

@@ -81,7 +81,7 @@ def test_a_window_goes_through_in_pieces_of_one_bound():
     assert fits[16].input_bytes == 2 * fits[8].input_bytes > 0
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_every_case_runs_and_is_reported(arena, tmp_path):
     figures = quick_case(arena, rounds=1, windows=(8, 16))
     expected = {"train_shared_vs_dense", "rollout_vs_stock", "step_vs_dense", "step_vs_trl"}
@@ -98,7 +98,7 @@ def test_every_case_runs_and_is_reported(arena, tmp_path):
     assert (tmp_path / "speed.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_another_size_is_compared_alike():
     arena = build_arena(100, 2, 3, "tiny/qwen3-vl/4m")
     assert arena.ours.config.get_text_config().hidden_size == 256

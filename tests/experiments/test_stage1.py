@@ -36,7 +36,7 @@ def test_its_tokenizer_is_that_of_the_recipes():
     check_same_tokens(STAGE1, "tiny/qwen3-vl")
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_it_answers_as_well_as_the_card_says(tmp_path):
     build_world(tmp_path / "world", WorldConfig(train_videos=1, test_videos=1))
     student = Student.load(STAGE1, str(tmp_path / "world"), "val")

@@ -44,8 +44,14 @@ def whole_run(small_run, tmp_path_factory):
     return folder_of
 
 
-@pytest.mark.parametrize("stop", [3, 4, 6])
-@pytest.mark.parametrize("config", SMALL)
+QUICK = (("sft", 4), ("rmsd", 3), ("visd", 6))
+STOPS = [(config, stop) for config in SMALL for stop in (3, 4, 6)]
+
+
+@pytest.mark.parametrize(
+    ("config", "stop"),
+    [pytest.param(*s, marks=[] if s in QUICK else [pytest.mark.matrix]) for s in STOPS],
+)
 def test_resume_is_exact(small_run, whole_run, tmp_path, rewarded_by_text, config, stop):
     extra = SMALL[config]
     whole, resumed = whole_run(config), tmp_path / "resumed"
@@ -81,12 +87,12 @@ WITHIN = {
     "opd-pieces": ("opd", ["--model.teacher.path=tiny/qwen3-vl/4m", RESAMPLED[0], *PIECES]),
     "rmsd-all": ("rmsd", [*RESAMPLED, WARM, *TWICE, *PIECES]),
 }
-LONG = ("visd-updates-lambda0", "rmsd-pieces", "visd-pieces", "rmsd-all", "opd-pieces")
+WITHIN_QUICK = ("sft-pieces", "rmsd-updates", "grpo-resampled")
 
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=[pytest.mark.matrix] if c in LONG else []) for c in WITHIN],
+    [pytest.param(c, marks=[] if c in WITHIN_QUICK else [pytest.mark.matrix]) for c in WITHIN],
 )
 def test_resume_within_a_window_is_exact(small_run, tmp_path, rewarded_by_text, case):
     config, extra = WITHIN[case]
