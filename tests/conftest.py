@@ -17,6 +17,9 @@ import pytest
 import torchmetrics.text  # noqa: F401
 import transformers.processing_utils  # noqa: F401
 
+# Tests kill processes, not machines: hundreds of checkpoints need not reach the disk.
+os.fsync = lambda file: None
+
 
 @pytest.fixture
 def make_sample():

@@ -25,7 +25,7 @@ def test_grounded_template_covers_every_task(make_sample):
     assert user["content"][1]["text"].endswith("Answer with the letter of the option only.")
 
 
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", list(Task))
 def test_what_a_teacher_is_told_is_the_right_answer_in_the_syntax_of_the_task(make_sample, task):
     """Said as it stands it would earn full marks."""
     answers = {Task.BINARY: "yes", Task.NUMERICAL: "2"}
