@@ -2,6 +2,7 @@
 
 import json
 
+from lit_vdistill import jsonl
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.responses.prompts import Message
@@ -66,10 +67,7 @@ def read_feedback(text: str) -> str:
     Raises:
         ValueError: When it is not JSON with the one key `feedback` and a text that is not empty.
     """
-    try:
-        reply = json.loads(text.strip())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the judge's reply is not JSON: {error}") from error
+    reply = jsonl.parse(text.strip(), "the judge's reply")
     if not isinstance(reply, dict) or set(reply) != {"feedback"}:
         raise ValueError("the judge's reply must be an object with the one key 'feedback'")
     feedback = reply["feedback"]

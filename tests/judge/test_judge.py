@@ -99,7 +99,8 @@ def test_the_prompt_holds_truth_evidence_and_response(case):
 
 def test_replies_are_strict_json():
     assert read_feedback(' {"feedback": " good "} ') == "good"
-    for reply in ("good", '{"feedback": ""}', '{"feedback": "a", "score": 1}', "[]"):
+    replies = ("good", '{"feedback": ""}', '{"feedback": "a", "score": 1}', "[]", "[" * 5000)
+    for reply in replies:
         with pytest.raises(ValueError, match="the judge's"):
             read_feedback(reply)
 
