@@ -7,6 +7,7 @@ raises on model text: what cannot be read is None and scores 0.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lit_vdistill.responses.tags import Element, Tag, blocks, leaves, tags
@@ -69,7 +70,7 @@ def parse_response(text: str) -> ParsedResponse:
 
 
 def _envelope_problem(
-    text: str, among: list[Tag], thinks: list[Element], answers: list[Element]
+    text: str, among: Sequence[Tag], thinks: list[Element], answers: list[Element]
 ) -> str | None:
     outer = [(tag.name, tag.is_closing) for tag in among if tag.name in _ENVELOPE]
     if len(set(outer)) < len(outer):

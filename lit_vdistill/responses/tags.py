@@ -7,6 +7,7 @@ without an end, and a pattern that looks for the end of each reads the text as o
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _TAG = re.compile(r"<(/?)(think|answer|obj|box|t)>")
 
@@ -40,12 +41,13 @@ class Element:
         return text[slice(*self.inner)]
 
 
-def tags(text: str) -> list[Tag]:
+@lru_cache(maxsize=16)  # each reward and metric reads the same text
+def tags(text: str) -> tuple[Tag, ...]:
     """All tags of the grammar in a text, in order."""
-    return [
+    return tuple(
         Tag(found.group(2), bool(found.group(1)), found.start(), found.end())
         for found in _TAG.finditer(text)
-    ]
+    )
 
 
 def blocks(among: Sequence[Tag], name: str) -> list[Element]:
