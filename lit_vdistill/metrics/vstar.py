@@ -59,9 +59,10 @@ class VStar(Metric):
     """Acc, tIoU, R@m, spatial IoU, AP, AM and LGM a chain, mAM, mLGM and joint rates.
 
     Items without an answer score 0 throughout and stay in every denominator. The official script
-    passes over them: it divides Acc and the joint rates of the whole by all items, and the means,
-    and all that it reports by duration and domain, by those with an answer (`is_official`). A
-    prediction is matched by its second; an item's spatial IoU is the mean over its true boxes.
+    passes over them: it divides Acc and the joint rates with what of the whole by all items, and
+    the means, the joint rate of when and where, and all that it reports by duration and domain, by
+    those with an answer (`is_official`). A prediction is matched by its second; an item's spatial
+    IoU is the mean over its true boxes.
     """
 
     is_differentiable = False
@@ -174,7 +175,7 @@ class VStar(Metric):
             for index, threshold in enumerate(SPACE_THRESHOLDS):
                 column = _PRECISION + (chain - 1) * len(SPACE_THRESHOLDS) + index
                 result[f"AP@{threshold}_{chain}"] = counted[:, column].mean().item()
-            result |= self._joint(rows, chain)
+            result |= self._joint(rows, counted, chain)
         result["mAM"] = (result["AM_1"] + result["AM_2"]) / 2
         result["mLGM"] = (result["LGM_1"] + result["LGM_2"]) / 2
         return result
@@ -187,18 +188,27 @@ class VStar(Metric):
         report = self._report(rows)
         return {f"{prefix}{key}": report[key] for key in ("acc", "mAM", "mLGM")}
 
-    def _joint(self, rows: Tensor, chain: int) -> dict[str, float]:
-        """Shares of items that are right in several ways at once, over all items."""
-        is_right = rows[:, _RIGHT] > 0
-        in_time = self.passes(rows[:, _TIME + chain - 1], TIME_THRESHOLDS[0])
-        in_space = self.passes(rows[:, _SPACE + chain - 1], SPACE_THRESHOLDS[0])
+    def _joint(self, rows: Tensor, counted: Tensor, chain: int) -> dict[str, float]:
+        """Shares of items that are right in several ways at once.
+
+        Of all items, but for when and where together: of those that count.
+        """
+
+        def share(among: Tensor, *ways: str) -> float:
+            is_met = {
+                "what": among[:, _RIGHT] > 0,
+                "when": self.passes(among[:, _TIME + chain - 1], TIME_THRESHOLDS[0]),
+                "where": self.passes(among[:, _SPACE + chain - 1], SPACE_THRESHOLDS[0]),
+            }
+            return torch.stack([is_met[way] for way in ways]).all(dim=0).double().mean().item()
+
         joint = {
-            "what_when": is_right & in_time,
-            "what_where": is_right & in_space,
-            "when_where": in_time & in_space,
-            "all": is_right & in_time & in_space,
+            "what_when": share(rows, "what", "when"),
+            "what_where": share(rows, "what", "where"),
+            "when_where": share(counted, "when", "where"),
+            "all": share(rows, "what", "when", "where"),
         }
-        return {f"joint/{key}_{chain}": both.double().mean().item() for key, both in joint.items()}
+        return {f"joint/{key}_{chain}": value for key, value in joint.items()}
 
 
 _TABULATED = ("acc", "tIoU_1", "tIoU_2", "vIoU_1", "vIoU_2", "mAM", "mLGM")

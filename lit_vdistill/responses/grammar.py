@@ -20,6 +20,7 @@ _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{0,20})?"
 SPAN = re.compile(rf"<t>({_NUMBER})</t>s?\s+to\s+<t>({_NUMBER})</t>")
 """A segment of the video; the `s` behind a time may be missing, a sign may not stand."""
 _TIME = re.compile(_NUMBER)
+_DIGITS = re.compile(r"[0-9.]+")
 _PLAIN_NUMBER = re.compile(rf"[+-]?(?:{_NUMBER}|\.[0-9]{{1,20}})")
 _CORNER = rf"\s*(-?{_NUMBER})\s*"
 _CORNERS = re.compile(rf"\s*\[{_CORNER},{_CORNER},{_CORNER},{_CORNER}\]\s*")
@@ -139,9 +140,12 @@ def times(text: str) -> list[Element]:
 
 
 def mentioned_times(think: str) -> tuple[float, ...]:
-    """Every `<t>x</t>s` of a reasoning, in seconds; empty when one of them is not a number."""
-    found = [time for time in times(think) if think.startswith("s", time.end)]
-    values = [read_time(time.within(think)) for time in found]
+    """Every `<t>x</t>s` of a reasoning, in seconds; one with anything but digits is passed over.
+
+    As in VISD's release, digits and points that are no time, as 1.2.3, void all.
+    """
+    found = [time.within(think) for time in times(think) if think.startswith("s", time.end)]
+    values = [read_time(text) for text in found if _DIGITS.fullmatch(text)]
     return () if None in values else tuple(value for value in values if value is not None)
 
 

@@ -92,7 +92,7 @@ class AnswerBox(Reward):
 class ThinkSegment(Reward):
     """The share of the reasoning's `<t>` that lie in the annotated segment, ends included (Eq. 11).
 
-    One number that cannot be read voids all, as in the code bases.
+    What is no time does not count, `grammar.mentioned_times`.
     """
 
     name = "think_segment"
@@ -113,8 +113,8 @@ class ThinkSegment(Reward):
 class ThinkPoint(Reward):
     """How near the reasoning's `<t>` are to key frames: mean of exp(-d² / 2σ²) (Eq. 12).
 
-    d is the distance to the nearest key frame; `ProximityAnnealing` narrows σ over the run. One
-    number that cannot be read voids all, as in the code bases.
+    d is the distance to the nearest key frame; `ProximityAnnealing` narrows σ over the run. What
+    is no time does not count, `grammar.mentioned_times`.
     """
 
     name = "think_point"

@@ -1,6 +1,7 @@
 """What a rollout engine is asked for and what it promises."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,11 +24,30 @@ class SamplingConfig:
     """0 = greedy. R-MSD names none for students; 1 keeps the sampled and the trained policy one."""
     top_p: float = 1.0
     """Nucleus: draw from the smallest set of tokens whose probabilities reach it."""
+    top_k: int = 0
+    """Draw from so many of the most probable tokens, of which the nucleus is taken; 0 = from all.
+    Log-probabilities stay those of temperature 1 over all tokens."""
     max_tokens: int = 65536
     """Tokens that a process holds while it samples: prompts and, for each rollout, its longest
     completion. More prompts are sampled in turns, which changes nothing that is drawn."""
     seed: int = 0
     """Seed of everything that is drawn; with sample, rollout and step it fixes a draw."""
+
+    def __post_init__(self) -> None:
+        """Refuse what draws nothing.
+
+        Raises:
+            ValueError: Names the value.
+        """
+        bounds = {
+            "max_completion_tokens": (self.max_completion_tokens >= 1, "at least 1"),
+            "temperature": (0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
+        }
+        for name, (is_within, expected) in bounds.items():
+            if not is_within:
+                raise ValueError(f"sampling.{name} is {getattr(self, name)}, expected {expected}")
 
 
 class RolloutEngine(Protocol):

@@ -216,7 +216,9 @@ class HFRolloutEngine:
         if sampling.temperature == 0:
             chosen = allowed.argmax(dim=-1)
         else:
-            chosen = _inverse_cdf(allowed / sampling.temperature, uniforms, sampling.top_p)
+            chosen = _inverse_cdf(
+                allowed / sampling.temperature, uniforms, sampling.top_p, sampling.top_k
+            )
         return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
 
     def _collect(
@@ -249,15 +251,20 @@ class HFRolloutEngine:
         ]
 
 
-def _inverse_cdf(logits: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
+def _inverse_cdf(logits: Tensor, uniforms: Tensor, top_p: float, top_k: int = 0) -> Tensor:
     """Sample by inverting the cumulative distribution in the order of the vocabulary.
 
     One uniform number decides a token, so a row draws the same whatever stands beside it.
     """
     probabilities = logits.softmax(dim=-1)
-    if top_p < 1:
+    if top_p < 1 or 0 < top_k < probabilities.shape[-1]:
         ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        is_beyond = ordered.cumsum(dim=-1) - ordered >= top_p
+        is_beyond = torch.zeros_like(order, dtype=torch.bool)
+        if top_k:
+            is_beyond[:, top_k:] = True
+            ordered = ordered / ordered[:, :top_k].sum(dim=-1, keepdim=True)
+        if top_p < 1:
+            is_beyond |= ordered.cumsum(dim=-1) - ordered >= top_p
         probabilities = probabilities.masked_fill(is_beyond.scatter(-1, order, is_beyond), 0.0)
     reached = probabilities.cumsum(dim=-1, dtype=torch.float64)
     total = reached[:, -1:]

@@ -73,7 +73,9 @@ def test_official_denominators_divide_the_means_by_what_was_answered():
     found = scores([ITEM_A, ITEM_B, ITEM_C], is_official=True)
     expected = {"acc": 1 / 3, "tIoU_1": 0.25, "mAM": 0.3542, "mLGM": 0.4766}
     assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-4)
-    assert found["joint/when_where_2"] == pytest.approx(2 / 3)
+    # Of the joint rates, the one in which no answer is asked for.
+    assert found["joint/when_where_2"] == 1.0
+    assert found["joint/what_when_1"] == pytest.approx(1 / 3)
     # By duration, it divides Acc too by what was answered.
     unanswered = replace(ITEM_C, duration_s=30.0)
     assert scores([ITEM_A, unanswered], is_official=True)["duration/short/acc"] == 1.0

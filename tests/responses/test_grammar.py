@@ -123,8 +123,10 @@ def test_yes_or_no():
     assert [yes_or_no(text) for text in ("Yes.", "NO", "maybe", "")] == ["yes", "no", None, None]
 
 
-def test_one_unreadable_time_voids_all():
+def test_times_that_are_none_do_not_count_but_broken_numbers_void_all():
     assert mentioned_times("at <t>1.0</t>s and <t>2</t>s") == (1.0, 2.0)
+    for other in ("one", "-3", "", " 4", "0:12", "1e9"):
+        assert mentioned_times(f"at <t>1.0</t>s and <t>{other}</t>s") == (1.0,)
     assert mentioned_times("at <t>1.0</t>s and <t>1.2.3</t>s") == ()
     assert mentioned_times("no times, <t>4</t> without s") == ()
 

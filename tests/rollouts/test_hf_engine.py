@@ -1,9 +1,12 @@
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 
+from lit_vdistill.models.layout import Row
+from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms, token_turns
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine, _inverse_cdf
 
@@ -137,6 +140,31 @@ def test_inverse_cdf_by_hand():
     # top_p 0.6 keeps the first two, renormalised to 0.625 and 0.375.
     assert _inverse_cdf(logits, points, 0.6).tolist() == [0, 0, 0, 1]
     assert _inverse_cdf(logits, points, 0.5).tolist() == [0, 0, 0, 0]
+    assert _inverse_cdf(logits, points, 1.0, top_k=2).tolist() == [0, 0, 0, 1]
+    assert _inverse_cdf(logits, points, 1.0, top_k=1).tolist() == [0, 0, 0, 0]
+    assert _inverse_cdf(logits, points, 1.0, top_k=9).tolist() == [0, 0, 1, 2]
+    # Of the best two the first alone is 0.625: the nucleus is taken of what is left.
+    assert _inverse_cdf(logits, points, 0.6, top_k=2).tolist() == [0, 0, 0, 0]
+
+
+def test_log_probabilities_are_of_the_whole_vocabulary_whatever_is_drawn_from(engine, prompts):
+    narrow = replace(SAMPLING, top_k=3, top_p=0.8)
+    (group,) = engine.generate(prompts[:1], 4, narrow, seed=0)
+    rows = [Row(0, rollout.completion_ids) for rollout in group]
+    with torch.no_grad():
+        scores = completion_logprobs(engine.model, prompts[:1], rows)
+    for rollout, known in zip(group, scores.logprobs, strict=True):
+        told = torch.tensor(rollout.rollout_logprobs)
+        torch.testing.assert_close(told, known[: len(told)], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "value", [{"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}, {"temperature": math.nan}]
+)
+def test_a_config_that_draws_nothing_is_refused(value):
+    ((name, _),) = value.items()
+    with pytest.raises(ValueError, match=rf"sampling\.{name} is .*, expected "):
+        SamplingConfig(**value)
 
 
 def test_random_numbers_are_a_stream_a_rollout():
