@@ -1,9 +1,33 @@
-"""AdamW in which a parameter group can rest."""
+"""AdamW in which a parameter group can rest, and what of a network does not decay."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+
+def with_decay(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
+    """A network's parameter group, cut in two where its weights decay: norms and biases do not.
+
+    As in transformers' trainer, with which VISD was released: what has one dimension stays out.
+
+    Args:
+        group: With the network's `name` and its `params`.
+        weight_decay: AdamW's.
+
+    Returns:
+        Groups that name their `network`.
+    """
+    group = group | {"network": group["name"], "weight_decay": weight_decay}
+    if not weight_decay:
+        return [group]
+    parts: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+    for parameter in group["params"]:
+        # ZeRO-3 leaves of each parameter an empty one, and its shape beside it.
+        parts[len(getattr(parameter, "ds_shape", parameter.shape)) > 1].append(parameter)
+    resting = {"name": f"{group['name']}_without_decay", "weight_decay": 0.0}
+    found = [group | {"params": parts[True]}, group | resting | {"params": parts[False]}]
+    return [part for part in found if part["params"]]
 
 
 class RestingAdamW(torch.optim.AdamW):

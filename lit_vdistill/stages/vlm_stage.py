@@ -1,7 +1,7 @@
 """What every stage has: a policy, its rollout engine, validation by generation, one optimizer."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from lit_vdistill.rollouts.engine import SamplingConfig, check_rollouts, token_t
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.stages.finite import gradient_error
 from lit_vdistill.stages.loop import StepLoop
-from lit_vdistill.stages.optimizer import RestingAdamW
+from lit_vdistill.stages.optimizer import RestingAdamW, with_decay
 from lit_vdistill.stages.validation import Validation, greedy_scores
 from lit_vdistill.tracking.predictions import Prediction
 from lit_vdistill.types import Rollout
@@ -41,7 +41,7 @@ class OptimConfig:
     lr: float = 2e-6
     """Peak learning rate of the policy (R-MSD §4.1.3)."""
     weight_decay: float = 0.0
-    """AdamW's decoupled decay; the paper names none."""
+    """AdamW's decoupled decay of all but norms and biases; R-MSD names none."""
     warmup_ratio: float = 0.03
     """Share of the run over which the rate rises."""
     decay: Decay = "cosine"
@@ -262,9 +262,12 @@ class VLMStage(StepLoop):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One AdamW with named groups: what every strategy, DeepSpeed included, can run."""
-        groups = self.parameter_groups()
-        optimizer = RestingAdamW(groups, weight_decay=self.optim_config.weight_decay)
-        factors = [lambda step, name=group["name"]: self.lr_factor(name, step) for group in groups]
+        decay = self.optim_config.weight_decay
+        groups = [part for group in self.parameter_groups() for part in with_decay(group, decay)]
+        optimizer = RestingAdamW(groups)
+        factors = [
+            lambda step, name=group["network"]: self.lr_factor(name, step) for group in groups
+        ]
         scheduler = LambdaLR(optimizer, factors)
         return {
             "optimizer": optimizer,
@@ -277,12 +280,15 @@ class VLMStage(StepLoop):
         Raises:
             NonFiniteError: When one is no number.
         """
+        by_network: dict[str, list[torch.Tensor]] = defaultdict(list)
         for group in optimizer.param_groups:
-            gradients = [p.grad for p in group["params"] if p.grad is not None]
+            found = [p.grad for p in group["params"] if p.grad is not None]
+            by_network[group["network"]] += found
+        for network, gradients in by_network.items():
             if gradients:
                 norm = torch.nn.utils.get_total_norm(gradients)
                 norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-                name = f"{group['name']}/grad_norm"
+                name = f"{network}/grad_norm"
                 self.log(name, norm, batch_size=1, sync_dist=True)
                 self._check_gradient(name, float(norm), has_moved=False)
 

@@ -49,7 +49,7 @@ def test_a_loss_that_is_no_number_stops_the_step_and_names_its_samples(
 
 def test_a_gradient_that_is_no_number_stops_the_step(stage, batch_of, take_step):
     take_step(stage, batch_of(["B"], ["A"]))
-    groups = [{"name": "policy", "params": list(stage.policy.parameters())}]
+    groups = [{"network": "policy", "params": list(stage.policy.parameters())}]
     optimizer = torch.optim.SGD(groups, lr=0.1)
     stage.on_before_optimizer_step(optimizer)
     parameter = next(p for p in stage.policy.parameters() if p.grad is not None)
@@ -64,8 +64,8 @@ def test_a_gradient_of_another_network_is_looked_at_too(stage):
     other = torch.nn.Parameter(torch.zeros(2))
     other.grad = torch.tensor([math.nan, 1.0])
     groups = [
-        {"name": "policy", "params": list(stage.policy.parameters())},
-        {"name": "disc", "params": [other]},
+        {"network": "policy", "params": list(stage.policy.parameters())},
+        {"network": "disc", "params": [other]},
     ]
     with pytest.raises(NonFiniteError, match="disc/grad_norm is nan"):
         stage.on_before_optimizer_step(torch.optim.SGD(groups, lr=0.1))

@@ -13,8 +13,9 @@ from lit_vdistill.objectives.schedules import learning_rate_factor
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import PolicyLossConfig
-from lit_vdistill.stages.optimizer import RestingAdamW
+from lit_vdistill.stages.optimizer import RestingAdamW, with_decay
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
+from lit_vdistill.stages.sft import SFTModule
 from lit_vdistill.stages.vlm_stage import OptimConfig
 
 RIGHT = "<think>t</think><answer>B</answer>"
@@ -116,6 +117,45 @@ def test_it_rests_under_a_scheduler_and_runs_its_closure():
     # `step` calls the closure, and the gradients that it makes are used.
     assert seen == [False, False, False, True, True]
     assert (optimizer.state[late]["step"], optimizer.state[always]["step"]) == (2, 5)
+
+
+def test_norms_and_biases_do_not_decay():
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 2), torch.nn.LayerNorm(3))
+    sharded = torch.nn.Parameter(torch.zeros(0))
+    sharded.ds_shape = torch.Size((4, 5))  # as ZeRO-3 keeps it
+    group = {"name": "policy", "params": [*network.parameters(), sharded], "lr": 0.1}
+    decaying, other = with_decay(group, 0.5)
+    assert [p.shape for p in decaying["params"]] == [(3, 2, 2, 2), (0,)]
+    assert [p.shape for p in other["params"]] == [(3,)] * 3
+    before = deepcopy(network)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    RestingAdamW([decaying, other]).step()
+    torch.testing.assert_close(network[0].weight, 0.95 * before[0].weight)
+    assert torch.equal(network[0].bias, before[0].bias)
+    assert torch.equal(network[1].weight, before[1].weight)
+    assert len({decaying["name"], other["name"]}) == 2
+    assert decaying["network"] == other["network"] == "policy"
+    (whole,) = with_decay(group, 0.0)
+    assert (whole["name"], whole["params"]) == ("policy", group["params"])
+
+
+def test_a_gradients_norm_is_that_of_the_network(batch_of, monkeypatch):
+    """Over both of its groups."""
+    stage = SFTModule(
+        VLMConfig("tiny/qwen3-vl"), [OuterFormat()], optim=OptimConfig(weight_decay=0.1, horizon=8)
+    )
+    stage.configure_model()
+    optimizer = stage.configure_optimizers()["optimizer"]
+    assert len(optimizer.param_groups) == 2
+    logged = {}
+    monkeypatch.setattr(stage, "log", lambda name, value, **_: logged.update({name: value}))
+    for parameter in stage.policy.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    stage.on_before_optimizer_step(optimizer)
+    size = sum(p.numel() for p in stage.policy.parameters() if p.requires_grad)
+    assert logged.keys() == {"policy/grad_norm"}
+    assert float(logged["policy/grad_norm"]) == pytest.approx(size**0.5)
 
 
 @pytest.fixture
