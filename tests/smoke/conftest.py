@@ -39,6 +39,7 @@ def small_run(tmp_path_factory):
                 "--data.loader.batch_size=3",
                 "--data.loader.val_batch_size=5",
                 "--data.loader.num_workers=0",
+                "--data.loader.memory_gib=0.25",
                 "--data.world.train_videos=2",
                 "--data.world.val_videos=1",
                 "--data.world.test_videos=1",
