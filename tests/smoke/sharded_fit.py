@@ -177,7 +177,7 @@ class UnlikeStates(Callback):
 def run(data, student, teacher, case):
     seed_everything(0)
     if case.optimizer == "sgd":
-        vlm_stage.RestingAdamW = lambda groups, weight_decay: torch.optim.SGD(groups)
+        vlm_stage.RestingAdamW = torch.optim.SGD
     sources = SourceConfig(
         *(f"{data}/train.jsonl", f"{data}/val.jsonl", data, f"{data}/pool.jsonl", f"{data}/frames"),
         max_overshoot_s=60.0,  # its media are shorter than what their questions are about
