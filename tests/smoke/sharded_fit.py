@@ -89,7 +89,9 @@ def stage_of(case, student, teacher):
     shared = {
         "sampling": SamplingConfig(max_completion_tokens=12, max_tokens=400),
         "validation": ValidationConfig(num_samples=0),
-        "optim": OptimConfig(lr=rate, decay="constant", horizon=10),
+        "optim": OptimConfig(
+            lr=rate, weight_decay=0.1 * (case.optimizer == "adamw"), decay="constant", horizon=10
+        ),
     }
     rewards = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
     dtype = "bfloat16" if case.precision == "bf16-true" else "float32"
