@@ -173,7 +173,7 @@ class VDistillCLI(LightningCLI):
         """
         known = LightningCLI.subcommands()
         given = {"fit", *sys.argv[1:2]}
-        return {name: known[name] for name in known if name in given or not given <= known.keys()}
+        return {name: known[name] for name in given} if given <= known.keys() else known
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to a run and not to a class."""

@@ -140,7 +140,7 @@ def times(text: str) -> list[Element]:
 
 
 def mentioned_times(think: str) -> tuple[float, ...]:
-    """Every `<t>x</t>s` of a reasoning, in seconds; one with anything but digits is passed over.
+    """Every `<t>x</t>s` of a reasoning, in seconds; with digits and points alone.
 
     As in VISD's release, digits and points that are no time, as 1.2.3, void all.
     """

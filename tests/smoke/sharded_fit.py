@@ -180,10 +180,8 @@ def run(data, student, teacher, case):
     seed_everything(0)
     if case.optimizer == "sgd":
         vlm_stage.RestingAdamW = torch.optim.SGD
-    sources = SourceConfig(
-        *(f"{data}/train.jsonl", f"{data}/val.jsonl", data, f"{data}/pool.jsonl", f"{data}/frames"),
-        max_overshoot_s=60.0,  # its media are shorter than what their questions are about
-    )
+    files = (f"{data}/{name}" for name in ("train.jsonl", "val.jsonl", "", "pool.jsonl", "frames"))
+    sources = SourceConfig(*files)
     module = VideoDistillDataModule(
         student,
         sources,
