@@ -58,7 +58,7 @@ def student_facts(trainer: Trainer, stage: VLMStage, name: str) -> StudentFacts:
             files,
             template.name,
             template.system,
-            data.frames.num_frames,
+            data.frames.max_frames,
             data.frames.max_pixels,
             data.prompt.box_units,
         )

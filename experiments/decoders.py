@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.clips import BITS, CLIPS, Clip, read_number, write_clip
-from lit_vdistill.media.frames import Reading, evenly
+from lit_vdistill.media.frames import FramePlan, Reading, evenly
 from lit_vdistill.media.pictures import Limits
 
 READERS = {"decord alone": "", "decord": "decord_frames", "pyav": "pyav_frames"}
@@ -52,7 +52,8 @@ def as_it_comes(path: str, limits: Limits) -> Reading:
     frames = reader.get_batch(indices).asnumpy()
     size = fit_size(frames.shape[2], frames.shape[1], limits)
     small = [np.asarray(Image.fromarray(frame).resize(size)) for frame in frames]
-    return Reading(np.stack(small), [float(reader.get_frame_timestamp(i)[0]) for i in indices])
+    times_s = [float(reader.get_frame_timestamp(i)[0]) for i in indices]
+    return Reading(np.stack(small), times_s, 0.0)
 
 
 def judge(reading: Reading, clip: Clip) -> str:
@@ -77,7 +78,7 @@ def read(name: str, path: str, reader: str) -> dict[str, str | float]:
     try:
         if READERS[reader]:
             module = importlib.import_module(f"lit_vdistill.media.{READERS[reader]}")
-            reading = module.read_frames(path, NUM_FRAMES, limits)
+            reading = module.read_frames(path, FramePlan(NUM_FRAMES), limits)
         else:
             reading = as_it_comes(path, limits)
         verdict = judge(reading, clip)

@@ -76,7 +76,7 @@ class Student:
         sources = SourceConfig(
             f"{world}/train.jsonl", f"{world}/{split}.jsonl", world, cache_dir="runs/frames"
         )
-        frames = FrameConfig(num_frames=NUM_FRAMES, max_pixels=FRAME_PX**2)
+        frames = FrameConfig(max_frames=NUM_FRAMES, max_pixels=FRAME_PX**2)
         data = VideoDistillDataModule(folder, sources, frames, PromptConfig(template="short"))
         data.setup("fit")
         return cls(load_model(VLMConfig(folder)).eval(), data.processor, data)

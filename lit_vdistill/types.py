@@ -277,6 +277,8 @@ class Medium:
     frames: UInt8[np.ndarray, "frames height width 3"]
     times_s: tuple[float, ...]
     """Seconds from the start of the video, one a frame, read from the stream."""
+    length_s: float = 0.0
+    """How long the video lasts of which they are; 0 for an image."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def test_the_papers_values_are_the_defaults():
     assert DiscriminatorConfig().lr == 1e-6
     assert DiscriminatorConfig().reward_weight == 0.4
     assert MatchingConfig().threshold == 0.3
-    assert FrameConfig().num_frames == 16
+    assert FrameConfig().max_frames == 16
 
 
 def test_visds_values_are_the_defaults():
@@ -71,7 +71,7 @@ PAPER_VALUES = {
         "stage: 3",
         "precision: bf16-true",
         "attn_implementation: flash_attention_2",
-        "num_frames: 16",
+        "max_frames: 16",
         "max_pixels: 105369",
         "group_size: 8",
         "accumulate_grad_batches: 8",

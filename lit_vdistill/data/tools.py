@@ -22,7 +22,7 @@ _SAME_LENGTH_S = 1.0
 class Limits:
     """What `data check` reads of a medium, and what it finds too much."""
 
-    num_frames: int = 16
+    max_frames: int = 16
     """Frames to decode of each video."""
     decode_timeout_s: float = 60.0
     """A medium that takes longer is reported."""
@@ -109,7 +109,7 @@ def _check_media(
     """Decode each medium once, and compare what is said of times with its last frame."""
     from lit_vdistill.media.video import FrameConfig, MediaError, MediaReader
 
-    config = FrameConfig(num_frames=limits.num_frames, decode_timeout_s=limits.decode_timeout_s)
+    config = FrameConfig(max_frames=limits.max_frames, decode_timeout_s=limits.decode_timeout_s)
     reader = MediaReader(root, config, factor=1, cache_dir=None)
     by_media: dict[Source, list[VideoSample]] = defaultdict(list)
     for sample in samples:

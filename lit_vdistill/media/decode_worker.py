@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lit_vdistill.media.containers import DamagedError
-from lit_vdistill.media.frames import Reading, Window
+from lit_vdistill.media.frames import FramePlan, Reading
 from lit_vdistill.media.pictures import Limits, read_image
 
 ORDERS = {"auto": ("pyav", "decord"), "decord": ("decord", "pyav"), "pyav": ("pyav",)}
@@ -20,7 +20,7 @@ ORDERS = {"auto": ("pyav", "decord"), "decord": ("decord", "pyav"), "pyav": ("py
 
 
 def read_video(
-    path: str, num_frames: int, limits: Limits, decoder: str, window: Window | None = None
+    path: str, plan: FramePlan, limits: Limits, decoder: str
 ) -> tuple[Reading, str, list[str]]:
     """Frames and times, the library that read them, and why those before it did not.
 
@@ -30,7 +30,7 @@ def read_video(
     reasons: list[str] = []
     for name in ORDERS[decoder]:
         try:
-            return _ask(name, path, num_frames, limits, window), name, reasons
+            return _ask(name, path, plan, limits), name, reasons
         except DamagedError:
             # The file's fault; another decoder would at best hide it.
             raise
@@ -39,35 +39,35 @@ def read_video(
     raise ValueError("; ".join(reasons))
 
 
-def _ask(name: str, path: str, num_frames: int, limits: Limits, window: Window | None) -> Reading:
+def _ask(name: str, path: str, plan: FramePlan, limits: Limits) -> Reading:
     # Imported when asked: each library costs time, and may be broken without being needed.
     if name == "decord":
         from lit_vdistill.media.decord_frames import read_frames
     else:
         from lit_vdistill.media.pyav_frames import read_frames
-    return read_frames(path, num_frames, limits, window)
+    return read_frames(path, plan, limits)
 
 
 def handle(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
     """Answer one request; a file that cannot be read gives `{"error": …}`."""
-    path, limits = request["path"], Limits(request["factor"], request["max_pixels"])
-    window = request.get("window")
+    path, limits = request["path"], Limits(*request["limits"])
+    plan = None if request["plan"] is None else FramePlan(*request["plan"])
     try:
         if not Path(path).is_file():
             raise ValueError("the file does not exist")
         if Path(path).stat().st_size == 0:
             raise ValueError("the file is empty")
-        if request["kind"] == "image":
-            reading, backend, reasons = Reading(read_image(path, limits), [0.0]), "pillow", []
+        if plan is None:
+            reading, backend, reasons = Reading(read_image(path, limits), [0.0], 0.0), "pillow", []
         else:
-            asked = (path, request["num_frames"], limits, request["decoder"], window)
-            reading, backend, reasons = read_video(*asked)
+            reading, backend, reasons = read_video(path, plan, limits, request["decoder"])
     except Exception as error:
         return {"error": _short(error)}, None
     frames = np.ascontiguousarray(reading.frames)
     # A window's times begin with it, as if it had been cut out.
-    times_s = [time - (window[0] if window else 0.0) for time in reading.times_s]
-    header = {"shape": frames.shape, "times_s": times_s}
+    start_s = plan.window[0] if plan and plan.window else 0.0
+    times_s = [time - start_s for time in reading.times_s]
+    header = {"shape": frames.shape, "times_s": times_s, "length_s": reading.length_s}
     return header | {"backend": backend, "reasons": reasons}, frames
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lit_vdistill.media.containers import Timeline, open_video, pixel_aspect, read_timeline
-from lit_vdistill.media.frames import Reading, Shaper, Window, evenly, within
+from lit_vdistill.media.frames import FramePlan, Reading, Shaper
 from lit_vdistill.media.pictures import Limits, Turn
 from lit_vdistill.media.pyav_frames import turn_of
 
@@ -21,10 +21,8 @@ TOLERANCE_S = 0.002
 """decord's times are 32-bit: after three hours they are as far off as this."""
 
 
-def read_frames(
-    path: str, num_frames: int, limits: Limits, window: Window | None = None
-) -> Reading:
-    """Evenly spaced frames of a video, or of a window of it, with their times.
+def read_frames(path: str, plan: FramePlan, limits: Limits) -> Reading:
+    """The frames of a video that a plan chooses, with their times.
 
     Raises:
         ValueError: When the file holds no pictures, or decord would read wrong ones.
@@ -45,7 +43,7 @@ def read_frames(
     if len(reader) != len(timeline.ticks):
         raise ValueError(f"decord counts {len(reader)} pictures of {len(timeline.ticks)}")
     true_s = [timeline.time_s(tick) for tick in timeline.ticks]
-    indices = evenly(within(range(len(reader)), true_s.__getitem__, window), num_frames)
+    indices, length_s = plan.choose(range(len(reader)), true_s.__getitem__)
     times_s = [true_s[i] for i in indices]
     claimed = np.array([reader.get_frame_timestamp(i)[0] for i in [0, *indices]], dtype=float)
     # decord starts its clock at the first picture. Written so that NaN fails.
@@ -57,7 +55,7 @@ def read_frames(
     # They come upright, and one by one: all at their full size would fill the memory.
     shaper = Shaper(limits, 1 / aspect if turn.is_transposed else aspect)
     frames = [shaper.shape(picture, Turn()) for picture in _pictures(reader, indices)]
-    return Reading(np.stack(frames), times_s)
+    return Reading(np.stack(frames), times_s, length_s)
 
 
 def _pictures(reader: Any, indices: list[int]) -> Iterator[np.ndarray]:

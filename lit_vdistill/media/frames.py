@@ -1,5 +1,6 @@
 """Which frames of a video are read, and what becomes of each."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,6 +22,59 @@ class Reading(NamedTuple):
     """uint8 `[frames, height, width, 3]`."""
     times_s: list[float]
     """Seconds from the container's start, one a frame."""
+    length_s: float
+    """How long all frames show from which these were chosen."""
+
+
+class FramePlan(NamedTuple):
+    """Which frames of a video are read: evenly spaced from the first to the last."""
+
+    max_frames: int
+    """As many, or all where there are fewer …"""
+    fps: float | None = None
+    """… or so many a second, an even number, as the towers of Qwen pair the frames of a video …"""
+    min_frames: int = 1
+    """… and at least these."""
+    window: Window | None = None
+    """The part that is meant; None = all of it."""
+    at_s: tuple[float, ...] = ()
+    """Instead of all this: the frames that show at these times."""
+
+    def choose(
+        self, items: Sequence[Item], time_of: Callable[[Item], float]
+    ) -> tuple[list[Item], float]:
+        """The frames to read, in order, each once; and how long those show that it could choose.
+
+        Args:
+            items: All frames of the video, in order.
+            time_of: Seconds of a frame.
+
+        Raises:
+            ValueError: When no frame shows in the window.
+        """
+        shown = within(items, time_of, self.window)
+        length_s = length_of(shown, time_of)
+        if self.at_s:
+            start = self.window[0] if self.window else 0.0
+            places = {
+                max(0, bisect_right(shown, start + at_s + _TICK_S, key=time_of) - 1)
+                for at_s in self.at_s
+            }
+            return [shown[place] for place in sorted(places)], length_s
+        return evenly(shown, self.count(length_s, len(shown))), length_s
+
+    def count(self, length_s: float, available: int) -> int:
+        """How many frames a video of this length and number of frames gives."""
+        if self.fps is None:
+            return min(self.max_frames, available)
+        count = min(
+            max(int(length_s * self.fps + 1e-6), self.min_frames), self.max_frames, available
+        )
+        return max(1, count - count % 2)
+
+
+_TICK_S = 1e-3
+"""A time that was written with three digits means the frame whose time rounds to it."""
 
 
 @dataclass
@@ -45,6 +99,13 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     if len(items) <= count:
         return list(items)
     return [items[round(i)] for i in np.linspace(0, len(items) - 1, count)]
+
+
+def length_of(items: Sequence[Item], time_of: Callable[[Item], float]) -> float:
+    """How long frames show: the last as long as the others on average, a single one 0 s."""
+    if len(items) < 2:
+        return 0.0
+    return (time_of(items[-1]) - time_of(items[0])) * len(items) / (len(items) - 1)
 
 
 def within(

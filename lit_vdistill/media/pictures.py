@@ -19,7 +19,21 @@ class Limits(NamedTuple):
     factor: int
     """Width and height are multiples of it."""
     max_pixels: int
-    """Largest width x height."""
+    """Largest width x height; what is scaled up to `min_pixels` may pass it by a row and a column
+    of the factor."""
+    min_pixels: int = 0
+    """Smaller pictures are scaled up to it."""
+
+    def most_tiles(self) -> int:
+        """Squares of the factor that a picture may have at the most."""
+        budget, floor = self.max_pixels // self.factor**2, self.min_pixels / self.factor**2
+        # A picture of `floor` squares, scaled up, with `rows` of them begun.
+        narrowest = math.sqrt(floor / LONGEST_RATIO)
+        begun = [
+            rows * math.ceil(floor / max(rows - 1, narrowest))
+            for rows in range(max(1, math.ceil(narrowest)), math.ceil(math.sqrt(floor)) + 1)
+        ]
+        return max([budget, *begun])
 
 
 class Turn(NamedTuple):
@@ -36,7 +50,8 @@ class Turn(NamedTuple):
 def fit_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
     """The nearest multiples of the factor within the limits, at least one each, ratio kept.
 
-    A very long picture loses its ratio, as it cannot become narrower than the factor.
+    As Qwen's processors round: up to the next multiple where a picture is too small, down where it
+    is too large. A very long one loses its ratio, as it cannot become narrower than the factor.
 
     Raises:
         ValueError: When one side is more than `LONGEST_RATIO` times the other.
@@ -44,6 +59,13 @@ def fit_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
     if max(width, height) > LONGEST_RATIO * min(width, height):
         raise ValueError(f"{width}x{height} pixels: a side is over {LONGEST_RATIO} times the other")
     factor, budget = limits.factor, limits.max_pixels // limits.factor**2
+    if math.prod(max(1, round(side / factor)) for side in (width, height)) * factor**2 < (
+        limits.min_pixels
+    ):
+        scale = math.sqrt(limits.min_pixels / (width * height))
+        return math.ceil(width * scale / factor) * factor, math.ceil(
+            height * scale / factor
+        ) * factor
     scale = min(1.0, math.sqrt(limits.max_pixels / (width * height)))
     sides = [side * scale / factor for side in (width, height)]
     # Rounding up both sides may go over the budget.

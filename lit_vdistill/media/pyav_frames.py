@@ -17,7 +17,7 @@ from lit_vdistill.media.containers import (
     pixel_aspect,
     read_timeline,
 )
-from lit_vdistill.media.frames import Reading, Shaper, Window, evenly, within
+from lit_vdistill.media.frames import FramePlan, Reading, Shaper
 from lit_vdistill.media.pictures import Limits, Turn
 
 SEEKABLE = ("mov", "matroska", "flv", "nut", "ivf", "asf")
@@ -28,10 +28,8 @@ class MissingPicture(Exception):
     """No picture came out at a time that a packet has."""
 
 
-def read_frames(
-    path: str, num_frames: int, limits: Limits, window: Window | None = None
-) -> Reading:
-    """Evenly spaced frames of a video, or of a window of it, with their times.
+def read_frames(path: str, plan: FramePlan, limits: Limits) -> Reading:
+    """The frames of a video that a plan chooses, with their times.
 
     Raises:
         DamagedError: When the file is cut off, or a picture that is wanted is damaged.
@@ -42,7 +40,7 @@ def read_frames(
         timeline = read_timeline(container, stream)
         shaper = Shaper(limits, pixel_aspect(stream))
         if timeline.keys and container.format.name.split(",")[0] in SEEKABLE:
-            wanted = evenly(within(timeline.ticks, timeline.time_s, window), num_frames)
+            wanted, length_s = plan.choose(timeline.ticks, timeline.time_s)
             try:
                 found = _at(container, stream, timeline, wanted)
                 frames = [_shaped(frame, shaper) for frame in found]
@@ -50,8 +48,9 @@ def read_frames(
                 # Some packets show nothing, or a jump failed: decoding all of it tells.
                 pass
             else:
-                return Reading(np.stack(frames), [timeline.time_s(tick) for tick in wanted])
-        return _in_order(container, stream, timeline, num_frames, shaper, window)
+                times_s = [timeline.time_s(tick) for tick in wanted]
+                return Reading(np.stack(frames), times_s, length_s)
+        return _in_order(container, stream, timeline, plan, shaper)
 
 
 def turn_of(frame: VideoFrame) -> Turn:
@@ -99,14 +98,13 @@ def _in_order(
     container: InputContainer,
     stream: VideoStream,
     timeline: Timeline,
-    num_frames: int,
+    plan: FramePlan,
     shaper: Shaper,
-    window: Window | None,
 ) -> Reading:
     """Decode everything, again if other pictures come out than the packets promise."""
     known = list(range(len(timeline.ticks))) if timeline.is_by_order else timeline.ticks
     for _ in range(2):
-        wanted = evenly(within(known, partial(_time_s, timeline), window), num_frames)
+        wanted, length_s = plan.choose(known, partial(_time_s, timeline))
         seen: list[int] = []
         frames: dict[int, np.ndarray] = {}
         for frame, is_whole in _decoded(container, stream, timeline, None):
@@ -120,7 +118,7 @@ def _in_order(
         _check_order(seen, timeline)
         if len(frames) == len(wanted):
             times_s = [_time_s(timeline, name) for name in wanted]
-            return Reading(np.stack([frames[name] for name in wanted]), times_s)
+            return Reading(np.stack([frames[name] for name in wanted]), times_s, length_s)
         known = seen
     raise ValueError("decoding it twice gave different pictures")
 

@@ -3,22 +3,25 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 
 from lit_vdistill.media.decoder_process import DecoderProcess, MediaError
-from lit_vdistill.media.frames import evenly
+from lit_vdistill.media.frames import FramePlan
+from lit_vdistill.media.pictures import Limits
 from lit_vdistill.types import Clip, FrameFiles, Medium, Source
 
 logger = logging.getLogger(__name__)
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 """Goes up with every change to `media/` that changes frames or times."""
 
 
@@ -26,15 +29,56 @@ _CACHE_VERSION = 2
 class FrameConfig:
     """Which frames are read and how large they are."""
 
-    num_frames: int = 16
-    """Frames a video, evenly from the first to the last (R-MSD §4.1.3 trains with 16)."""
+    max_frames: int = 16
+    """Frames of a video at the most, evenly from the first to the last (R-MSD §4.1.3: 16)."""
+    fps: float | None = None
+    """Frames a second where that is fewer (VISD: 2); null reads `max_frames` of every video."""
+    min_frames: int = 4
+    """Frames of a video at the least where `fps` decides."""
     max_pixels: int = 105_369
-    """Largest width × height a frame; larger ones are scaled down, none is scaled up."""
+    """Largest width × height a frame; larger ones are scaled down."""
+    min_pixels: int = 0
+    """Smaller frames are scaled up to it (VISD: 100 352)."""
+    image_max_pixels: int | None = None
+    """The largest of an image; null as of a frame (VISD: 200 704)."""
+    image_min_pixels: int = 0
+    """Smaller images are scaled up to it (VISD: 3 136)."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
     """`pyav`: PyAV alone; `auto`: PyAV, then decord where PyAV fails; `decord`: decord, then PyAV
     where decord fails or would read wrong pictures (figures: `lit_vdistill/media/README.md`)."""
     decode_timeout_s: float = 60.0
     """A file that takes longer counts as unreadable; its decoder is killed."""
+
+    def __post_init__(self) -> None:
+        """Refuse a plan that no video fits.
+
+        Raises:
+            ValueError: Names the keys, what came and what to set.
+        """
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise ValueError(f"data.frames.fps must be above 0, or null, got {self.fps}")
+        if self.max_frames < 1 or (self.fps and not 1 <= self.min_frames <= self.max_frames):
+            raise ValueError(
+                "data.frames needs 1 <= min_frames <= max_frames, got "
+                f"{self.min_frames} and {self.max_frames}"
+            )
+        for key, limits in (("", self.limits("video", 1)), ("image_", self.limits("image", 1))):
+            if limits.min_pixels > limits.max_pixels:
+                raise ValueError(
+                    f"data.frames.{key}min_pixels {limits.min_pixels} is above {key}max_pixels "
+                    f"{limits.max_pixels}; lower it"
+                )
+
+    def limits(self, kind: str, factor: int) -> Limits:
+        """What the size of a `video`'s frame or of an `image` obeys; multiples of a factor."""
+        if kind == "video":
+            return Limits(factor, self.max_pixels, self.min_pixels)
+        return Limits(factor, self.image_max_pixels or self.max_pixels, self.image_min_pixels)
+
+    @property
+    def plan(self) -> FramePlan:
+        """Which frames of a video are read."""
+        return FramePlan(self.max_frames, self.fps, self.min_frames if self.fps else 1)
 
 
 class MediaReader:
@@ -54,63 +98,78 @@ class MediaReader:
         Raises:
             ValueError: When `max_pixels` leaves no room for one patch.
         """
-        if config.max_pixels < factor**2:
-            raise ValueError(
-                f"data.frames.max_pixels ({config.max_pixels}) is less than one patch of the"
-                f" model has: {factor**2}; raise it"
-            )
+        for key, kind in (("max_pixels", "video"), ("image_max_pixels", "image")):
+            most = config.limits(kind, factor).max_pixels
+            if most < factor**2:
+                raise ValueError(
+                    f"data.frames.{key} ({most}) is less than one patch of the model has: "
+                    f"{factor**2}; raise it"
+                )
         self.root = Path(root)
         self.config = config
         self.factor = factor
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._decoder = DecoderProcess()
 
-    def read(self, media: Source, kind: str) -> Medium:
+    def read(self, media: Source, kind: str, at_s: tuple[float, ...] = ()) -> Medium:
         """Frames and their true times.
 
         Args:
             media: Path below the root, a part of such a file, or frames sampled elsewhere.
             kind: `"video"` or `"image"`.
+            at_s: Instead of the planned frames those that show at these times, each once, in order.
 
         Raises:
             MediaError: When the path leaves the root or the file cannot be decoded in time.
         """
+        if kind == "image":
+            assert isinstance(media, str), "an image is a file"
+            return Medium("image", *self._file(media, kind, None))
+        plan = self.config.plan._replace(at_s=at_s)
         if isinstance(media, FrameFiles):
-            return self.read_frames(media)
-        window = (media.start_s, media.end_s) if isinstance(media, Clip) else None
-        path = self.resolve(media.file if isinstance(media, Clip) else media)
-        cached = self._cache_path(path, kind, window)
+            return self._frame_files(media, plan)
+        if isinstance(media, Clip):
+            plan, media = plan._replace(window=(media.start_s, media.end_s)), media.file
+        return Medium("video", *self._file(media, kind, plan))
+
+    def _file(
+        self, media: str, kind: str, plan: FramePlan | None
+    ) -> tuple[np.ndarray, tuple[float, ...], float]:
+        """Frames of a file, their times, and how long all of it shows; of an image without a plan.
+
+        Args:
+            media: Path below the root.
+            kind: Whose limits its size obeys.
+            plan: Which frames of a video are read.
+        """
+        path, limits = self.resolve(media), self.config.limits(kind, self.factor)
+        asked = {"plan": plan, "limits": limits, "decoder": self.config.decoder}
+        cached = self._cache_path(path, asked)
         known = None if cached is None else _read_cached(cached)
         if known is not None:
-            return _medium(kind, *known)
+            return known
         header, frames = self._decoder.decode(
-            {
-                "path": str(path),
-                "kind": kind,
-                "num_frames": self.config.num_frames,
-                "factor": self.factor,
-                "max_pixels": self.config.max_pixels,
-                "decoder": self.config.decoder,
-                "window": window,
-            },
-            self.config.decode_timeout_s,
+            {"path": str(path), **asked}, self.config.decode_timeout_s
         )
         for reason in header["reasons"]:
             logger.warning("%s: read with %s instead (%s)", path, header["backend"], reason)
+        times_s, length_s = header["times_s"], header["length_s"]
         if cached is not None:
-            _write_atomically(cached, frames=frames, times_s=np.array(header["times_s"]))
-        return _medium(kind, frames, header["times_s"])
+            _write_atomically(
+                cached, frames=frames, times_s=np.array(times_s), length_s=np.array(length_s)
+            )
+        return frames, tuple(times_s), length_s
 
-    def read_frames(self, source: FrameFiles) -> Medium:
+    def _frame_files(self, source: FrameFiles, plan: FramePlan) -> Medium:
         """Frames that were sampled elsewhere, with the times that they were given.
 
-        Of more than `num_frames`, as many are taken as of a video, from the first to the last.
+        Of these a plan chooses as of a video's own.
 
         Raises:
             MediaError: When an image cannot be read, or is not as large as the others.
         """
-        chosen = evenly(range(len(source.files)), self.config.num_frames)
-        frames = [self.read(source.files[i], "image").frames[0] for i in chosen]
+        chosen, length_s = plan.choose(range(len(source.files)), source.times_s.__getitem__)
+        frames = [self._file(source.files[i], "video", None)[0][0] for i in chosen]
         for i, frame in zip(chosen, frames, strict=True):
             if frame.shape != frames[0].shape:
                 sizes = [f"{shape[1]} x {shape[0]}" for shape in (frame.shape, frames[0].shape)]
@@ -118,14 +177,15 @@ class MediaReader:
                     f"frames of one video must have one size, {source.files[i]} has {sizes[0]} "
                     f"and {source.files[0]} {sizes[1]} pixels"
                 )
-        return _medium("video", np.stack(frames), [source.times_s[i] for i in chosen])
+        times_s = tuple(source.times_s[i] for i in chosen)
+        return Medium("video", np.stack(frames), times_s, length_s)
 
-    def largest(self, kind: str) -> Medium:
+    def largest(self, kind: Literal["video", "image"]) -> Medium:
         """An empty medium as large as `read` may return, a minute between its frames."""
-        width = self.config.max_pixels // self.factor**2 * self.factor
-        count = 1 if kind == "image" else self.config.num_frames
+        width = self.config.limits(kind, self.factor).most_tiles() * self.factor
+        count = 1 if kind == "image" else self.config.max_frames
         frames = np.zeros((count, self.factor, width, 3), dtype=np.uint8)
-        return _medium(kind, frames, [59.9 * i for i in range(count)])
+        return Medium(kind, frames, tuple(59.9 * i for i in range(count)), 59.9 * count)
 
     def resolve(self, media: str) -> Path:
         """The file of a medium.
@@ -143,29 +203,24 @@ class MediaReader:
             raise MediaError(f"the path leaves data.media_root ({self.root})")
         return path
 
-    def _cache_path(self, path: Path, kind: str, window: tuple[float, float] | None) -> Path | None:
-        """Named by everything that decides the frames: file, size, change time, plan."""
+    def _cache_path(self, path: Path, asked: Mapping[str, Any]) -> Path | None:
+        """Named by everything that decides the frames: file, size, change time, plan, limits."""
         if self.cache_dir is None or not path.is_file():
             return None
         stat = path.stat()
-        key = [_CACHE_VERSION, str(path), stat.st_size, stat.st_mtime_ns, kind, self.factor]
-        key += [self.config.num_frames, self.config.max_pixels, self.config.decoder]
-        key += window or ()
+        key = [_CACHE_VERSION, str(path), stat.st_size, stat.st_mtime_ns, asked]
         name = hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
         return self.cache_dir / name[:2] / f"{name}.npz"
 
 
-def _medium(kind: str, frames: np.ndarray, times_s: list[float]) -> Medium:
-    return Medium("image" if kind == "image" else "video", frames, tuple(times_s))
-
-
-def _read_cached(path: Path) -> tuple[np.ndarray, list[float]] | None:
-    """Frames and times; None where they are not there, or are damaged and must be decoded again."""
+def _read_cached(path: Path) -> tuple[np.ndarray, tuple[float, ...], float] | None:
+    """Frames, times and length; None where they are missing, or damaged and must be read again."""
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            frames, times_s = arrays["frames"], arrays["times_s"].tolist()
+            frames, times_s = arrays["frames"], tuple(arrays["times_s"].tolist())
+            length_s = float(arrays["length_s"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         logger.warning("%s: damaged (%s), decoded again", path, error)
         return None
@@ -173,7 +228,7 @@ def _read_cached(path: Path) -> tuple[np.ndarray, list[float]] | None:
     if not is_whole:
         logger.warning("%s: no frames with their times, decoded again", path)
         return None
-    return frames, times_s
+    return frames, times_s, length_s
 
 
 def _write_atomically(path: Path, **arrays: np.ndarray) -> None:

@@ -28,7 +28,7 @@ The own format has one JSON object a line:
 A part of a longer video is `{"file": "film.mp4", "start_s": 600.0, "end_s": 630.0}`: all times of
 the record, and those that the model reads, count from `start_s`. Frames that were sampled elsewhere
 are `{"files": ["v1/0.jpg", "v1/1.jpg"], "times_s": [0.0, 2.5]}`: as many of them as of a
-video are taken (`data.frames.num_frames`), with these times.
+video are taken (`data.frames.max_frames`), with these times.
 """
 
 import codecs

@@ -17,7 +17,7 @@ class TrainingData:
     """Name of the prompt template."""
     system: str
     """The template's system text."""
-    num_frames: int
+    max_frames: int
     max_pixels: int
     box_units: str
 
@@ -74,7 +74,7 @@ def _data(data: TrainingData) -> Sequence[str]:
     rows = {
         "data": files,
         "template": f"`{data.template}`",
-        "frames": f"{data.num_frames} a video, evenly from the first to the last, at most "
+        "frames": f"{data.max_frames} a video, evenly from the first to the last, at most "
         f"{data.max_pixels} pixels each",
         "boxes": "pixels of the frame as the model sees it"
         if data.box_units == "pixels"

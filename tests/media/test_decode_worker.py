@@ -16,6 +16,7 @@ from experiments.clips import (
 )
 from lit_vdistill.media import decode_worker, decord_frames, pyav_frames
 from lit_vdistill.media.containers import DamagedError
+from lit_vdistill.media.frames import FramePlan
 from lit_vdistill.media.pictures import Limits
 
 ANY_SIZE = Limits(factor=1, max_pixels=10**6)
@@ -28,7 +29,7 @@ FEW = [
 
 
 def read(path, num_frames=8, decoder="auto", limits=ANY_SIZE):
-    return decode_worker.read_video(str(path), num_frames, limits, decoder)
+    return decode_worker.read_video(str(path), FramePlan(num_frames), limits, decoder)
 
 
 def assert_true(reading, name, num_frames):
@@ -41,6 +42,8 @@ def assert_true(reading, name, num_frames):
     # mkv and flv keep milliseconds.
     expected = [times_s[i] - times_s[0] for i in numbers]
     assert reading.times_s == pytest.approx(expected, abs=0.0011)
+    whole_s = (times_s[-1] - times_s[0]) * clip.count / max(1, clip.count - 1)
+    assert reading.length_s == pytest.approx(whole_s, abs=0.01)
 
 
 @pytest.mark.parametrize("decoder", ["auto", "decord"])

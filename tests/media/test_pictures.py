@@ -28,6 +28,40 @@ def test_the_ratio_is_kept_where_it_can_be():
     assert fit_size(20_000, 100, Limits(28, 105_369)) == (134 * 28, 28)
 
 
+VISD = Limits(factor=28, max_pixels=105_369, min_pixels=100_352)
+"""Of a frame in VISD's release."""
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        # 1.32 times as large is 422.4 x 237.6, up to 16 x 9 squares: over the limit by ten.
+        ((320, 180), (448, 252)),
+        ((28, 28), (336, 336)),
+        ((308, 308), (336, 336)),
+        ((336, 308), (336, 308)),
+        ((336, 336), (308, 308)),  # 144 squares where 134 may be, as in the release
+        ((1920, 1080), (420, 224)),
+        ((364, 280), (364, 280)),
+    ],
+)
+def test_small_pictures_are_scaled_up(size, expected):
+    assert fit_size(*size, VISD) == expected
+
+
+@pytest.mark.parametrize(
+    "limits", [VISD, Limits(28, 200_704, 3_136), Limits(32, 9216), Limits(2, 99, 50)]
+)
+def test_no_picture_has_more_squares_than_the_most(limits):
+    seen = 0
+    for width in range(1, 400, 3):
+        for height in range(1, 400, 7):
+            if max(width, height) <= 200 * min(width, height):
+                fitted = fit_size(width, height, limits)
+                seen = max(seen, fitted[0] * fitted[1] // limits.factor**2)
+    assert limits.most_tiles() / 3 <= seen <= limits.most_tiles()
+
+
 def test_needles_are_refused():
     with pytest.raises(ValueError, match="2010x10 pixels: a side is over 200 times the other"):
         fit_size(2010, 10, Limits(28, 105_369))

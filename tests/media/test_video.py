@@ -12,7 +12,7 @@ from lit_vdistill.media.video import FrameConfig, MediaError, MediaReader
 from lit_vdistill.types import Clip
 from lit_vdistill.world.scenes import write_video
 
-CONFIG = FrameConfig(num_frames=4)
+CONFIG = FrameConfig(max_frames=4)
 
 
 def make_video(path, count=9, edge=64, fps=4):
@@ -129,13 +129,13 @@ def test_paths_must_stay_under_the_root(reader, tmp_path):
 
 
 def test_a_decoder_that_hangs_is_killed_and_the_next_file_is_read(root, tmp_path, monkeypatch):
-    config = FrameConfig(num_frames=4, decode_timeout_s=1.0)
+    config = FrameConfig(max_frames=4, decode_timeout_s=1.0)
     reader = MediaReader(root, config, factor=32, cache_dir=None)
     with monkeypatch.context() as patch:
         patch.setattr(decoder_process, "START", "import time; time.sleep(60)")
         with pytest.raises(MediaError, match="longer than .*decode_timeout_s"):
             reader.read("good.mp4", "video")
-    config = FrameConfig(num_frames=4)
+    config = FrameConfig(max_frames=4)
     reader.config = config
     assert reader.read("good.mp4", "video").frames.shape[0] == 4
 
@@ -174,7 +174,7 @@ def test_another_decoder_than_asked_for_is_said(clip, tmp_path, caplog):
 def test_frames_of_another_decoder_are_not_taken_from_the_cache(reader, root):
     reader.read("good.mp4", "video")
     other = MediaReader(
-        root, FrameConfig(num_frames=4, decoder="decord"), factor=32, cache_dir=reader.cache_dir
+        root, FrameConfig(max_frames=4, decoder="decord"), factor=32, cache_dir=reader.cache_dir
     )
     other.read("good.mp4", "video")
     assert len(list(reader.cache_dir.rglob("*.npz"))) == 2
@@ -227,7 +227,7 @@ def test_variable_frame_rates_give_true_times(root, reader):
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
 def test_a_part_of_a_file_is_as_if_cut_out(root, tmp_path, decoder):
     """Frames of 0.5 s to 1.5 s of nine at 4 a second; the second time from the cache."""
-    config = FrameConfig(num_frames=3, decoder=decoder)
+    config = FrameConfig(max_frames=3, decoder=decoder)
     reader = MediaReader(root, config, factor=32, cache_dir=tmp_path / "cache")
     whole = reader.read("good.mp4", "video")
     for _ in range(2):

@@ -185,7 +185,7 @@ def run(data, student, teacher, case):
     module = VideoDistillDataModule(
         student,
         sources,
-        frames=FrameConfig(num_frames=6),
+        frames=FrameConfig(max_frames=6),
         prompt=PromptConfig(template="short"),
         loader=LoaderConfig(batch_size=case.window_size // case.num_processes),
     )

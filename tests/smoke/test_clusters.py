@@ -47,7 +47,7 @@ def command(method, config, cpu, precision, data, student, out):
         f"--data.sources.media_root={data}",
         f"--data.sources.cache_dir={data}/frames",
         "--data.world=null",
-        "--data.frames.num_frames=6",
+        "--data.frames.max_frames=6",
         "--data.loader.batch_size=2",
         "--data.loader.val_batch_size=3",
         "--trainer.max_steps=2",
