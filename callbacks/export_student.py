@@ -52,14 +52,16 @@ def student_facts(trainer: Trainer, stage: VLMStage, name: str) -> StudentFacts:
     known = None
     if isinstance(data, VideoDistillDataModule):
         sources, template = data.sources, load_template(data.prompt.template)
-        files = {"training": sources.train_path, "held out": sources.val_path}
+        parts = {f"training, {f.share:.0%}": f.path for f in sources.training_files}
+        files = parts if len(parts) > 1 else {"training": sources.training_files[0].path}
+        files |= {"held out": sources.val_path}
         files |= {"teacher pool": sources.pool_path} if sources.pool_path else {}
         known = TrainingData(
             files,
             template.name,
             template.system,
-            data.frames.max_frames,
-            data.frames.max_pixels,
+            data.frames,
+            data.prompt.frames_as,
             data.prompt.box_units,
         )
     method = (type(stage).__doc__ or "").split("\n\n")[0]

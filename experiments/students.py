@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.data.datamodule import SourceConfig, VideoDistillDataModule
-from lit_vdistill.data.dataset import Item, PromptBatch, PromptConfig, PromptDataset
+from lit_vdistill.data.dataset import Item, PromptBatch, PromptDataset
+from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.media.video import FrameConfig
 from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.vlm import VLMConfig, load_model

@@ -250,10 +250,20 @@ class VideoSample:
     media_type: MediaType = "video"
     options: tuple[str, ...] = ()
     """Texts of the options without letters, in the order A, B, C …"""
+    as_written: str = ""
+    """The question with its options as the record's authors put it; empty where it has no such."""
+    demonstration: str = ""
+    """A whole response that the record brings along, its boxes as shares of width and height; what
+    stage 1 imitates where no teacher was asked."""
     evidence: Evidence = field(default_factory=Evidence)
     facts: Facts = field(default_factory=Facts)
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Whatever a record says beside; nothing is trained on it."""
+
+    @property
+    def moments(self) -> tuple[float, ...]:
+        """Annotated times in seconds, in order, each once."""
+        return tuple(sorted({b.time_s for b in self.evidence.boxes if b.time_s is not None}))
 
 
 @dataclass(frozen=True, slots=True)

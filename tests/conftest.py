@@ -75,14 +75,15 @@ def make_prompt():
     from lit_vdistill.models.prompt import encode_prompt
     from lit_vdistill.types import Medium
 
-    def build(processor, name, kind="video", question="When is the red shape visible?", frames=8):
+    def build(processor, name, kind="video", question="When is the red shape visible?", frames=0):
         video = processor.video_processor
         edge = video.patch_size * video.merge_size * 2
         content = [{"type": "text", "text": question}]
         medium = None
         if kind != "text":
-            content.insert(0, {"type": kind})
-            count = frames if kind == "video" else 1
+            count = frames or (8 if kind == "video" else 1)
+            seen = {"type": "text", "text": "Frame: "}, {"type": kind}
+            content[:0] = seen[1:] if kind == "video" or count == 1 else seen * count
             rng = np.random.default_rng(sum(name.encode()))
             pixels = rng.integers(0, 255, (count, edge, edge, 3), dtype=np.uint8)
             medium = Medium(kind, pixels, tuple(i * 0.5 for i in range(count)))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,48 +11,22 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
 from lit_vdistill import processes
-from lit_vdistill.data.dataset import Item, PromptBatch, PromptConfig, PromptDataset
+from lit_vdistill.data.dataset import Item, PromptBatch, PromptDataset
 from lit_vdistill.data.ledger import BadSampleLedger
 from lit_vdistill.data.mixture import Mixture, difficulties, mixture_order
+from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler, medium_order
+from lit_vdistill.data.sources import SourceConfig
 from lit_vdistill.data.stand_ins import StandInDataset, collate_places
 from lit_vdistill.data.templates import load_template
 from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.pool.store import PoolStore, report_unmatched
-from lit_vdistill.readers.records import MAX_TEXT_CHARS, BadSample, read_records, with_length
-from lit_vdistill.readers.schema import MAX_OVERSHOOT_S
+from lit_vdistill.readers.records import BadSample, with_length
 from lit_vdistill.types import TeacherResponse
 from lit_vdistill.world.build import build_world
 from lit_vdistill.world.config import WorldConfig
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """Where records, media and teacher responses are."""
-
-    train_path: str
-    """Training records: .jsonl (own format), .json or .txt (`lit_vdistill/readers`)."""
-    val_path: str
-    """Held-out records, in any of these formats."""
-    media_root: str
-    """Media paths of records are below it."""
-    pool_path: str | None = None
-    """Teacher pool of the training records (JSONL)."""
-    cache_dir: str | None = None
-    """Where decoded frames are kept, named by content; None decodes every time."""
-    max_bad_fraction: float = 0.01
-    """Share of a split that may be unusable, over all processes; beyond it the run stops with the
-    list. Within it another sample takes the place."""
-    max_text_chars: int = MAX_TEXT_CHARS
-    """Characters of a question with its options; a longer one is an unusable sample."""
-    max_overshoot_s: float = MAX_OVERSHOOT_S
-    """Seconds by which evidence of a training sample may lie behind its video's last frame."""
-    instant_length_s: float = 0.0
-    """Seconds that a true segment without length lasts in training; 0 leaves its sample out."""
-    test_path: str | None = None
-    """Records that are only reported, by the command `test`; nothing is chosen on them."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +272,7 @@ class VideoDistillDataModule(LightningDataModule):
         self, split: str, path: str, pools: Mapping[str, tuple[TeacherResponse, ...]]
     ) -> PromptDataset:
         key = f"data.sources.{'val' if split == 'validation' else split.removesuffix('ing')}_path"
-        samples, bad = read_records(path, self.sources.max_text_chars, key)
+        samples, bad = self.sources.read(path, key)
         total, is_trained_on = len(samples) + len(bad), split == "training"
         if is_trained_on:
             samples, instants = with_length(samples, self.sources.instant_length_s)
@@ -311,7 +285,7 @@ class VideoDistillDataModule(LightningDataModule):
             self.reader,
             self.processor,
             self.template,
-            self.prompt.box_units,
+            self.prompt if is_trained_on else replace(self.prompt, key_frames=False),
             self.loader.memory_gib,
             self.sources.max_overshoot_s if is_trained_on else math.inf,
         )

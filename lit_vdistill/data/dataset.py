@@ -2,16 +2,28 @@
 
 import heapq
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 from transformers import ProcessorMixin
 
 from lit_vdistill.data.arena import Arena
+from lit_vdistill.data.frame_images import as_images
+from lit_vdistill.data.prompt_config import PromptConfig
+from lit_vdistill.data.text_units import (
+    demonstrated,
+    edges_of,
+    in_text_units,
+    responses_in_units,
+    sample_in_units,
+)
+from lit_vdistill.media.frames import frame_at
 from lit_vdistill.media.video import MediaError, MediaReader
 from lit_vdistill.models.prompt import EncodedPrompt, encode_prompt
 from lit_vdistill.models.tokens import spelt_out
@@ -20,6 +32,7 @@ from lit_vdistill.readers.records import BadSample
 from lit_vdistill.readers.schema import behind_end
 from lit_vdistill.responses.prompts import PromptTemplate, render_messages
 from lit_vdistill.types import (
+    MediaType,
     Medium,
     ScoredResponse,
     Source,
@@ -28,7 +41,8 @@ from lit_vdistill.types import (
     VideoSample,
 )
 
-BoxUnits = Literal["pixels", "thousandths"]
+Shown = tuple[Source, str, tuple[float, ...]]
+"""A medium, its kind, and the times of the frames that are seen of it."""
 _ITEM_BYTES = 4096
 """What a kept item takes beside its tensors' values: records, responses, the tensors themselves."""
 
@@ -44,6 +58,12 @@ class Item:
     """Teacher responses with their quality; empty when there are none."""
     is_padding: bool = False
     """A copy that only keeps sharded ranks in step; not to be scored."""
+
+    @property
+    def shown(self) -> Shown | None:
+        """What its prompt shows: where two are equal, their pixels are. None for a text."""
+        media = self.sample.media
+        return None if media is None else (media, self.sample.media_type, self.prompt.times_s)
 
 
 class PromptBatch:
@@ -78,18 +98,6 @@ class PromptBatch:
         return len(self.items)
 
 
-@dataclass(frozen=True)
-class PromptConfig:
-    """How a question is put and how boxes are written."""
-
-    template: str = "grounded"
-    """`grounded` (states the grammar), `short` (the bare question), or a YAML file with the keys
-    `name`, `system` and `instructions` (a text by task)."""
-    box_units: BoxUnits = "pixels"
-    """Units of boxes in text: `pixels` of the frame the model sees (Qwen2.5-VL), or `thousandths`
-    of width and height (Qwen3-VL)."""
-
-
 class PromptDataset(Dataset[Item | BadSample]):
     """Samples of one split with their media and teacher responses."""
 
@@ -100,7 +108,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         reader: MediaReader,
         processor: ProcessorMixin,
         template: PromptTemplate,
-        box_units: BoxUnits,
+        prompt: PromptConfig,
         memory_gib: float = 0.0,
         max_overshoot_s: float = math.inf,
     ) -> None:
@@ -108,26 +116,27 @@ class PromptDataset(Dataset[Item | BadSample]):
 
         Args:
             samples: Records of the split.
-            pools: Teacher responses by sample id.
+            pools: Teacher responses by sample id; a sample without has its demonstration.
             reader: Reads their media.
             processor: Encodes prompts.
             template: The words around a question.
-            box_units: Units of boxes in text.
+            prompt: How videos are shown and boxes are written.
             memory_gib: Encoded samples are kept in memory up to this size; the pixels of a medium
                 are kept once, however many questions are asked about it.
             max_overshoot_s: Evidence that lies further behind the last frame makes a bad sample.
         """
         self.samples = samples
-        self.pools = pools
+        own = {s.id: (demonstrated(s),) for s in samples if s.demonstration}
+        self.pools: Mapping[str, tuple[TeacherResponse, ...]] = own | dict(pools)
         self.reader = reader
         self.processor = processor
         self.template = template
-        self.box_units: BoxUnits = box_units
+        self.prompt = prompt
         self.max_overshoot_s = max_overshoot_s
         self._arena = Arena(int(memory_gib * 2**30))
         self._items: dict[int, Item] = {}
         self._indices: dict[str, int] = {}
-        self._pixels: dict[tuple[Source | None, str], Tensor] = {}
+        self._pixels: dict[Shown | None, Tensor] = {}
         self._last_medium: tuple[tuple[Source, str], Medium] | None = None
         self._unreadable: dict[Source, str] = {}
 
@@ -161,21 +170,20 @@ class PromptDataset(Dataset[Item | BadSample]):
         """Tokens of a prompt at the most: of each kind and task the longest, by its largest medium.
 
         Tasks have instructions of their own. Reads no medium: frames of the largest size that the
-        reader gives are made up.
+        reader gives are made up, and as many key frames as any sample of the task shows.
         """
-        longest: dict[tuple[str, Task], VideoSample] = {}
+        longest: dict[tuple[MediaType, Task], VideoSample] = {}
+        moments: dict[Task, int] = defaultdict(int)
         for sample in self.samples:
             known = longest.setdefault((sample.media_type, sample.task), sample)
             if _text_length(sample) > _text_length(known):
                 longest[sample.media_type, sample.task] = sample
-        kinds = {kind for kind, _ in longest}
-        media = {kind: None if kind == "text" else self.reader.largest(kind) for kind in kinds}
+            moments[sample.task] = max(moments[sample.task], len(self._shown_moments(sample)))
         lengths = []
-        for (kind, _), sample in longest.items():
-            medium = media[kind]
-            messages = self._messages(in_text_units(sample, medium, self.box_units))
-            prompt = encode_prompt(self.processor, messages, medium, sample.id)
-            lengths.append(len(prompt.input_ids))
+        for (kind, task), sample in longest.items():
+            medium = None if kind == "text" else self.reader.largest(kind)
+            key_frames = [] if medium is None else [(0.0, medium.frames[0])] * moments[task]
+            lengths.append(len(self._prompt(sample, medium, key_frames).input_ids))
         return max(lengths)
 
     def longest_responses(self) -> list[str]:
@@ -191,25 +199,31 @@ class PromptDataset(Dataset[Item | BadSample]):
         found: list[float | None] = []
         for sample in self.samples:
             pool = self.pools.get(sample.id, ())
-            needs_size = sample.task.answers_box and self.box_units == "pixels"
+            needs_size = sample.task.answers_box and self.prompt.box_units == "pixels"
             if not pool or needs_size:
                 found.append(None)
                 continue
-            scored = score_responses(_in_units(sample, 1000, 1000), pool)
+            scored = score_responses(
+                sample_in_units(sample, 1000.0, 1000.0), responses_in_units(pool, 1000.0, 1000.0)
+            )
             found.append(sum(response.quality for response in scored) / len(scored))
         return found
 
     def _encode(self, sample: VideoSample) -> Item | BadSample:
         place = str(sample.media or "text only")
         try:
-            medium = None
+            medium, key_frames = None, []
             if sample.media is not None:
                 medium = self._read(sample.media, sample.media_type)
                 if reason := behind_end(sample, medium.times_s[-1], self.max_overshoot_s):
                     return BadSample(sample.id, place, reason)
-            sample = in_text_units(sample, medium, self.box_units)
-            prompt = encode_prompt(self.processor, self._messages(sample), medium, sample.id)
-            pool = score_responses(sample, self.pools.get(sample.id, ()))
+                key_frames = self._key_frames(sample, sample.media)
+            prompt = self._prompt(sample, medium, key_frames)
+            sample = in_text_units(sample, medium, self.prompt.box_units)
+            edges = edges_of(medium, self.prompt.box_units) or (1.0, 1.0)
+            pool = score_responses(
+                sample, responses_in_units(self.pools.get(sample.id, ()), *edges)
+            )
         except MediaError as error:
             return BadSample(sample.id, place, str(error))
         except Exception as error:
@@ -219,13 +233,40 @@ class PromptDataset(Dataset[Item | BadSample]):
             return BadSample(sample.id, place, reason)
         return Item(sample, prompt, pool)
 
-    def _messages(self, sample: VideoSample) -> list[dict[str, Any]]:
+    def _prompt(
+        self,
+        sample: VideoSample,
+        medium: Medium | None,
+        key_frames: Sequence[tuple[float, np.ndarray]],
+    ) -> EncodedPrompt:
         """The question in its template; a control token in it is text, as in a response."""
-        question, *options = (
-            spelt_out(self.processor, text) for text in (sample.question, *sample.options)
+        question, as_written, *options = (
+            spelt_out(self.processor, text)
+            for text in (sample.question, sample.as_written, *sample.options)
         )
-        plain = replace(sample, question=question, options=tuple(options))
-        return render_messages(plain, self.template)
+        plain = replace(sample, question=question, as_written=as_written, options=tuple(options))
+        lines = None
+        if medium is not None and self._are_images(medium.kind):
+            medium, lines = as_images(medium, key_frames, self.prompt.frame_times)
+        messages = render_messages(plain, self.template, lines)
+        return encode_prompt(self.processor, messages, medium, sample.id)
+
+    def _are_images(self, kind: MediaType) -> bool:
+        return kind == "video" and self.prompt.frames_as == "images"
+
+    def _shown_moments(self, sample: VideoSample) -> tuple[float, ...]:
+        """Annotated times whose frames stand in the prompt beside the planned ones."""
+        is_shown = self.prompt.key_frames and self._are_images(sample.media_type)
+        return sample.moments if is_shown and sample.task.reasons_at_moments else ()
+
+    def _key_frames(self, sample: VideoSample, media: Source) -> list[tuple[float, np.ndarray]]:
+        """Their pictures; one that shows at two of the times is taken once."""
+        times_s = self._shown_moments(sample)
+        if not times_s:
+            return []
+        found = self.reader.read(media, sample.media_type, at_s=times_s)
+        first = {frame_at(found.times_s, time_s): time_s for time_s in reversed(times_s)}
+        return [(time_s, found.frames[place]) for place, time_s in sorted(first.items())]
 
     def _read(self, media: Source, kind: str) -> Medium:
         """Frames of a medium; those of the last one are at hand for the next question about it.
@@ -244,9 +285,8 @@ class PromptDataset(Dataset[Item | BadSample]):
 
     def _keep(self, index: int, item: Item) -> None:
         """Remember an item while there is room, sharing the pixels of its medium."""
-        prompt, medium = item.prompt, (item.sample.media, item.sample.media_type)
-        tensors = prompt.tensors()
-        known = self._pixels.get(medium)
+        prompt, tensors = item.prompt, item.prompt.tensors()
+        known = self._pixels.get(item.shown)
         if known is not None:
             del tensors["pixels"]
         copies = self._arena.keep(list(tensors.values()), _ITEM_BYTES)
@@ -256,7 +296,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         if known is not None:
             kept["pixels"] = known
         elif prompt.pixels is not None:
-            self._pixels[medium] = kept["pixels"]
+            self._pixels[item.shown] = kept["pixels"]
         self._items[index] = replace(item, prompt=replace(prompt, **kept))
 
 
@@ -270,23 +310,7 @@ def _to_send(item: Item) -> Item:
 
 
 def _text_length(sample: VideoSample) -> int:
-    return len(sample.question) + sum(map(len, sample.options))
-
-
-def in_text_units(sample: VideoSample, medium: Medium | None, units: BoxUnits) -> VideoSample:
-    """The sample with its boxes as the model writes them: rewards compare like with like."""
-    if medium is None or not sample.evidence.boxes:
-        return sample
-    height, width = medium.frames.shape[1:3]
-    return _in_units(sample, *((width, height) if units == "pixels" else (1000, 1000)))
-
-
-def _in_units(sample: VideoSample, x: int, y: int) -> VideoSample:
-    boxes = tuple(
-        replace(item, box=(item.box[0] * x, item.box[1] * y, item.box[2] * x, item.box[3] * y))
-        for item in sample.evidence.boxes
-    )
-    return replace(sample, evidence=replace(sample.evidence, boxes=boxes))
+    return max(len(sample.question) + sum(map(len, sample.options)), len(sample.as_written))
 
 
 def collate(items: Sequence[Item | BadSample]) -> PromptBatch:

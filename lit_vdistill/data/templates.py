@@ -1,18 +1,21 @@
 """Prompt templates by name or from a file."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from lit_vdistill.responses.prompts import TEMPLATES, PromptTemplate
 from lit_vdistill.tasks import Task
 
+_KEYS = ("name", "system", "instructions", "keeps_question")
+
 
 def load_template(name: str) -> PromptTemplate:
     """A built-in prompt template by name, or one from a YAML file.
 
     Raises:
-        ValueError: When it is neither, or when the file has unknown keys or tasks.
+        ValueError: When it is neither, or when the file has unknown keys or tasks, or no texts.
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
@@ -23,10 +26,21 @@ def load_template(name: str) -> PromptTemplate:
             "YAML file"
         )
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(raw, dict) or not set(raw) <= {"name", "system", "instructions"}:
-        raise ValueError(f"{path}: expected the keys name, system and instructions")
-    instructions = raw.get("instructions") or {}
-    if unknown := sorted(set(instructions) - set(Task)):
+    if not isinstance(raw, dict) or not set(raw) <= set(_KEYS):
+        raise ValueError(f"{path}: expected the keys {', '.join(_KEYS)}")
+    system = raw.get("system") or ""
+    if not isinstance(system, str):
+        system = _by_task(system, path, "system")
+    keeps = raw.get("keeps_question", False)
+    if not isinstance(keeps, bool):
+        raise ValueError(f"{path}: keeps_question must be true or false, got {keeps!r:.80}")
+    instructions = _by_task(raw.get("instructions") or {}, path, "instructions")
+    return PromptTemplate(str(raw.get("name", path.stem)), system, instructions, keeps)
+
+
+def _by_task(raw: Any, path: Path, key: str) -> dict[Task, str]:
+    if not isinstance(raw, dict) or not all(isinstance(text, str) for text in raw.values()):
+        raise ValueError(f"{path}: {key} must be a text by task, got {raw!r:.80}")
+    if unknown := sorted(set(map(str, raw)) - set(Task)):
         raise ValueError(f"{path}: unknown task '{unknown[0]}', expected {[str(t) for t in Task]}")
-    by_task = {Task(task): text for task, text in instructions.items()}
-    return PromptTemplate(raw.get("name", path.stem), raw.get("system", ""), by_task)
+    return {Task(task): text for task, text in raw.items()}

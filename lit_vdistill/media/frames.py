@@ -56,10 +56,7 @@ class FramePlan(NamedTuple):
         length_s = length_of(shown, time_of)
         if self.at_s:
             start = self.window[0] if self.window else 0.0
-            places = {
-                max(0, bisect_right(shown, start + at_s + _TICK_S, key=time_of) - 1)
-                for at_s in self.at_s
-            }
+            places = {frame_at([time_of(item) for item in shown], start + t) for t in self.at_s}
             return [shown[place] for place in sorted(places)], length_s
         return evenly(shown, self.count(length_s, len(shown))), length_s
 
@@ -99,6 +96,11 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     if len(items) <= count:
         return list(items)
     return [items[round(i)] for i in np.linspace(0, len(items) - 1, count)]
+
+
+def frame_at(times_s: Sequence[float], time_s: float) -> int:
+    """Place of the frame that shows at a time; of the first before it, of the last behind it."""
+    return max(0, bisect_right(times_s, time_s + _TICK_S) - 1)
 
 
 def length_of(items: Sequence[Item], time_of: Callable[[Item], float]) -> float:

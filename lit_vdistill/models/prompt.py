@@ -77,12 +77,13 @@ class EncodedPrompt:
     pixel_scale: PixelScale | None = None
     """What a tower reads is made of them where it runs."""
     grid_thw: Int[Tensor, "media 3"] | None = None
-    """Patches along time, height and width; None without a medium."""
+    """Patches along time, height and width, of a video or of each image; None without a medium."""
     kind: Literal["video", "image", "text"] = "text"
+    """As what its media are read: a video may be `image`s."""
     second_per_grid: float | None = None
     """Seconds between two temporal patches; Qwen2.5-VL counts its positions in them."""
     times_s: tuple[float, ...] = ()
-    """Seconds of the frames, as the prompt has them; none without a medium."""
+    """Seconds at which its frames show, in their order; none without a medium."""
     features: PromptFeatures | None = None
     """Of the tower that is to read the prompt, once it has; it then does not look again. A text
     has some too, without a part in them, once its batch was looked at."""
@@ -162,8 +163,8 @@ def encode_prompt(
 ) -> EncodedPrompt:
     """Apply chat template and processor to one question.
 
-    The frames are not sampled or resized again, and timestamps come from `medium.times_s`, never
-    from a default frame rate.
+    An image medium is one image or several, each with a placeholder of its own. Frames are not
+    sampled or resized again, and timestamps come from `medium.times_s`, never from a default rate.
 
     Raises:
         ValueError: When placeholders and vision features do not agree in number; names the sample.
@@ -176,7 +177,7 @@ def encode_prompt(
         inputs["video_metadata"] = [_metadata(medium.times_s)]
         inputs["do_sample_frames"] = False
     elif medium is not None:
-        inputs["images"] = [torch.from_numpy(medium.frames[0]).permute(2, 0, 1)]
+        inputs["images"] = list(torch.from_numpy(medium.frames).permute(0, 3, 1, 2))
     if medium is not None:
         inputs |= {"do_resize": False, "do_rescale": False, "do_normalize": False}
     encoded = processor(**inputs)

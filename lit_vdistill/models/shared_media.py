@@ -1,15 +1,14 @@
 """Questions about one medium as one prompt, so that its tokens are run once for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.prompt import EncodedPrompt
-from lit_vdistill.types import Source
 
 
 def share_media(
-    prompts: Sequence[EncodedPrompt], rows: Sequence[Row], media: Sequence[Source | None]
+    prompts: Sequence[EncodedPrompt], rows: Sequence[Row], media: Sequence[Hashable | None]
 ) -> tuple[list[EncodedPrompt], list[Row]]:
     """Let prompts about one medium stand once, up to where their words part.
 
@@ -20,14 +19,14 @@ def share_media(
     Args:
         prompts: The prompts; of one medium they have the same pixels.
         rows: Their completions, each with the index of its prompt.
-        media: Where each prompt's medium is; None for a text.
+        media: What each prompt shows, equal where the pixels are; None for a text.
 
     Returns:
         Fewer prompts, and the rows in their order with the index of the one that they stand behind.
     """
     fewer: list[EncodedPrompt] = []
     place, behind = [0] * len(prompts), [()] * len(prompts)
-    groups: dict[Source | int, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for index, medium in enumerate(media):
         groups.setdefault(index if medium is None else medium, []).append(index)
     for members in groups.values():

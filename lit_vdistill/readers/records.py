@@ -18,6 +18,8 @@ The own format has one JSON object a line:
 | `media` | | path below `data.media_root`, or a dict as below; null or absent for text only |
 | `media_type` | | `video` (default), `image`, or `text` when there is no medium |
 | `options` | for `mcq`, `temporal_mcq` | option texts without letters, in the order A, B, C … |
+| `as_written` | | the question with its options as its authors put it |
+| `demonstration` | | a whole response to imitate where no teacher was asked; boxes as shares |
 | `evidence.spans` | for `temporal_*` | `[start, end]` in seconds; the first is the answer |
 | `evidence.boxes` | for `spatial_grounding` | corners as shares of width and height in [0, 1] |
 | `facts.things` | | by kind, what is true of each thing: `{"colour": "red", "place": "left"}` |
@@ -112,6 +114,7 @@ def read_records(
             bad.append(BadSample(sample.id, place, "this id stands in the file already"))
             continue
         length = sum(map(len, (sample.question, *sample.options)))
+        length = max(length, len(sample.as_written))
         if length > max_text_chars:
             reason = f"'question' and 'options' have {length} characters, at most {max_text_chars}"
             bad.append(BadSample(sample.id, place, f"{reason} (data.sources.max_text_chars)"))
@@ -182,6 +185,8 @@ def parse_record(raw: Any) -> VideoSample:
         options=tuple(
             expect(o, str, "options") for o in expect(raw.get("options", []), list, "options")
         ),
+        as_written=expect(raw.get("as_written", ""), str, "as_written"),
+        demonstration=expect(raw.get("demonstration", ""), str, "demonstration"),
         evidence=_evidence(expect(raw.get("evidence", {}), dict, "evidence")),
         facts=_facts(expect(raw.get("facts", {}), dict, "facts")),
         meta=expect(raw.get("meta", {}), dict, "meta"),

@@ -73,6 +73,7 @@ def _within_frame(box: Box) -> Box:
 def _check_texts(sample: VideoSample) -> None:
     """Texts that can be written to files and given to a tokenizer."""
     texts = {"question": sample.question, "answer": sample.answer, "id": sample.id}
+    texts |= {"as_written": sample.as_written, "demonstration": sample.demonstration}
     paths = files_of(sample.media)
     texts |= {"media": "".join(paths)} | {f"options[{i}]": o for i, o in enumerate(sample.options)}
     texts |= {f"evidence.boxes[{i}].name": b.name for i, b in enumerate(sample.evidence.boxes)}

@@ -1,7 +1,8 @@
 """Open-o3-Video's records (STGR-SFT.json, STGR-RL.json), which VISD trains on.
 
 Media of a row lie in a folder that its source decides, below `data.sources.media_root`. Boxes of
-video rows are shares of the frame, those of image rows pixels of the original image.
+video rows are shares of the frame, those of image rows pixels of the original image. Rows for SFT
+bring a reasoning along, which with the answer is what stage 1 imitates.
 """
 
 import ast
@@ -12,6 +13,7 @@ from typing import Any
 from lit_vdistill.readers.options import split_options
 from lit_vdistill.readers.schema import checked, expect, numbers, seconds, text_of
 from lit_vdistill.responses import grammar
+from lit_vdistill.responses.writing import rescaled_boxes
 from lit_vdistill.tasks import Task
 from lit_vdistill.types import BoxAt, Evidence, Span, VideoSample
 
@@ -47,6 +49,7 @@ def parse_stgr(raw: Any) -> VideoSample:
     task = STGR_TASKS[text_of(raw, "task")]
     is_image = task is Task.SPATIAL_GROUNDING
     question, answer = text_of(raw, "question"), text_of(raw, "answer").strip()
+    as_written = question
     options: tuple[str, ...] = ()
     if task in (Task.MCQ, Task.TEMPORAL_MCQ):
         question, options = split_options(question)
@@ -66,10 +69,28 @@ def parse_stgr(raw: Any) -> VideoSample:
         media=f"{_folder(text_of(raw, 'source'))}/{path}",
         media_type="image" if is_image else "video",
         options=options,
+        as_written=as_written if options else "",
+        demonstration=_demonstration(raw, is_image),
         evidence=evidence,
         meta={"source": raw["source"]},
     )
     return checked(sample)
+
+
+def _demonstration(raw: Mapping[str, Any], is_image: bool) -> str:
+    """A row's reasoning with its answer as a response, boxes as shares; empty where it has none.
+
+    The boxes of an image row are pixels in both, those of a video row shares already.
+    """
+    reasoning = expect(raw.get("reasoning_process") or "", str, "reasoning_process")
+    if not reasoning.strip():
+        return ""
+    answer = text_of(raw, "answer").strip()
+    response = f"<think>{reasoning}</think>\n<answer>{answer}</answer>"
+    if not is_image:
+        return response
+    width, height = _size(raw)
+    return rescaled_boxes(response, 1 / width, 1 / height, digits=5)
 
 
 def _folder(source: str) -> str:
@@ -107,13 +128,19 @@ def _image_evidence(raw: Mapping[str, Any], answer: str) -> tuple[Evidence, str]
     match = _ANSWER_BOX.search(answer)
     if not match:
         raise ValueError(f"'answer' must hold <obj>…</obj><box>[…]</box>, got {answer!r}")
-    width, height = numbers(raw.get("image_size"), 2, "image_size")
-    if not (width > 0 and height > 0):
-        raise ValueError(f"'image_size' must be two numbers above 0, got {[width, height]}")
+    width, height = _size(raw)
     x1, y1, x2, y2 = numbers(_literal(match.group(2)), 4, "answer")
     box = (x1 / width, y1 / height, x2 / width, y2 / height)
     name = match.group(1).strip()
     return Evidence(boxes=(BoxAt(None, name, box),)), name
+
+
+def _size(raw: Mapping[str, Any]) -> tuple[float, float]:
+    """Width and height of the original image."""
+    width, height = numbers(raw.get("image_size"), 2, "image_size")
+    if not (width > 0 and height > 0):
+        raise ValueError(f"'image_size' must be two numbers above 0, got {[width, height]}")
+    return width, height
 
 
 def _key_boxes(raw: Mapping[str, Any]) -> tuple[BoxAt, ...]:

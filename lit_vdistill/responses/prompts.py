@@ -1,6 +1,6 @@
 """How a question becomes a chat, in our own words to the papers' stated requirements."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,19 +19,38 @@ class PromptTemplate:
     """The words around a question."""
 
     name: str
-    system: str = ""
-    """System turn; left out when empty."""
+    system: str | Mapping[Task, str] = ""
+    """System turn, one for all tasks or by task; left out when empty."""
     instructions: Mapping[Task, str] = field(default_factory=dict)
     """What follows the question, by task; a task that is not named gets nothing."""
+    keeps_question: bool = False
+    """Whether a question stands with its options as its authors put them, where that is known."""
+
+    def system_of(self, task: Task) -> str:
+        """The system turn of a task."""
+        return self.system if isinstance(self.system, str) else self.system.get(task, "")
 
 
+@dataclass(frozen=True, slots=True)
+class FrameLines:
+    """What is said of a video whose frames stand in the prompt as images of their own."""
+
+    labels: tuple[str, ...]
+    """When each shows, in the order in which they stand."""
+    length_s: float
+
+
+@dataclass(frozen=True)
 class _OfTasks(Mapping[Task, str]):
-    """The instructions that the tasks give themselves, also those that are added later."""
+    """A text for each task that says how to answer, also for those that are added later."""
+
+    write: Callable[[str], str] = str
+    """From the task's own instruction."""
 
     def __getitem__(self, task: Task) -> str:
         if not task.instruction:
             raise KeyError(task)
-        return task.instruction
+        return self.write(task.instruction)
 
     def __iter__(self) -> Iterator[Task]:
         return (task for task in Task if task.instruction)
@@ -40,32 +59,57 @@ class _OfTasks(Mapping[Task, str]):
         return len(list(iter(self)))
 
 
-_ENVELOPE = "Reason inside <think></think> first, then answer inside <answer></answer>."
-GROUNDED = PromptTemplate(
-    name="grounded",
-    system="You answer questions about videos and images. " + _ENVELOPE,
-    instructions=_OfTasks(),
+_SYSTEM = (
+    "You answer questions about videos and images. "
+    "Reason inside <think></think> first, then answer inside <answer></answer>."
 )
+GROUNDED = PromptTemplate(name="grounded", system=_SYSTEM, instructions=_OfTasks())
 """For pretrained models: states the grammar that rewards check."""
+
+INSTRUCTED = PromptTemplate(
+    name="instructed", system=_OfTasks(f"{_SYSTEM} {{}}".format), keeps_question=True
+)
+"""The same in a system turn for each task, and nothing behind the question, as VISD's release and
+its kin put it."""
 
 SHORT = PromptTemplate(name="short")
 """For the tiny student, which learns the grammar from its targets: the bare question."""
 
-TEMPLATES = {template.name: template for template in (GROUNDED, SHORT)}
+TEMPLATES = {template.name: template for template in (GROUNDED, INSTRUCTED, SHORT)}
 
 
-def render_messages(sample: VideoSample, template: PromptTemplate) -> list[Message]:
-    """The chat of one question: an optional system turn, then media, question and options."""
+def render_messages(
+    sample: VideoSample, template: PromptTemplate, frames: FrameLines | None = None
+) -> list[Message]:
+    """The chat of one question: an optional system turn, then media, question and options.
+
+    Args:
+        sample: The question.
+        template: The words around it.
+        frames: Of a video that is shown as images, each with a line of its own; None otherwise.
+    """
     lines = [sample.question]
     lines += [f"{chr(ord('A') + i)}. {text}" for i, text in enumerate(sample.options)]
+    if template.keeps_question and sample.as_written:
+        lines = [sample.as_written]
     lines += [template.instructions[sample.task]] if sample.task in template.instructions else []
     content: list[Message] = [{"type": "text", "text": "\n".join(lines)}]
-    if sample.media_type != "text":
+    if frames is not None:
+        content = [*_frame_lines(frames), *content]
+    elif sample.media_type != "text":
         content.insert(0, {"type": sample.media_type})
     turns: list[Message] = [{"role": "user", "content": content}]
-    if template.system:
-        turns.insert(0, {"role": "system", "content": template.system})
+    if system := template.system_of(sample.task):
+        turns.insert(0, {"role": "system", "content": system})
     return turns
+
+
+def _frame_lines(frames: FrameLines) -> Iterator[Message]:
+    for number, label in enumerate(frames.labels, 1):
+        yield {"type": "text", "text": f"Frame {number}, {label}: "}
+        yield {"type": "image"}
+        yield {"type": "text", "text": "\n"}
+    yield {"type": "text", "text": f"The video lasts {int(frames.length_s)}s.\n"}
 
 
 def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: str | None) -> str:

@@ -1,5 +1,7 @@
 """The grammar of responses as it is asked for and written; `grammar.py` reads it."""
 
+from lit_vdistill.responses.grammar import read_box
+from lit_vdistill.responses.tags import leaves, tags
 from lit_vdistill.types import BoxAt, Span
 
 GROUND = (
@@ -21,3 +23,25 @@ def tagged_box(found: BoxAt) -> str:
     """A box with its name, in the units that it has."""
     box = ",".join(f"{value:g}" for value in found.box)
     return f"<obj>{found.name}</obj><box>[{box}]</box>"
+
+
+def rescaled_boxes(text: str, x: float, y: float, *, digits: int) -> str:
+    """A text whose boxes have other units; what is no box between its tags stays.
+
+    Args:
+        text: A response.
+        x: Factor on what counts along the width.
+        y: Factor on what counts along the height.
+        digits: Behind the point; 0 writes whole numbers.
+    """
+    parts, end = [], 0
+    for element in leaves(tags(text)):
+        box = read_box(element.within(text)) if element.name == "box" else None
+        if box is None:
+            continue
+        corners = [value * factor for value, factor in zip(box, (x, y, x, y), strict=True)]
+        written = ",".join(f"{round(value, digits):.{digits}f}" for value in corners)
+        start, stop = element.inner
+        parts += [text[end:start], f"[{written}]"]
+        end = stop
+    return "".join([*parts, text[end:]])

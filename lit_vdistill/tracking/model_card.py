@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lit_vdistill.media.video import FrameConfig
+from lit_vdistill.types import Task
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -15,10 +18,10 @@ class TrainingData:
     """Record and pool files by their role, e.g. `training`."""
     template: str
     """Name of the prompt template."""
-    system: str
-    """The template's system text."""
-    max_frames: int
-    max_pixels: int
+    system: str | Mapping[Task, str]
+    """The template's system text, or one by task."""
+    frames: FrameConfig
+    frames_as: str
     box_units: str
 
 
@@ -74,19 +77,35 @@ def _data(data: TrainingData) -> Sequence[str]:
     rows = {
         "data": files,
         "template": f"`{data.template}`",
-        "frames": f"{data.max_frames} a video, evenly from the first to the last, at most "
-        f"{data.max_pixels} pixels each",
+        "frames": _frames(data),
         "boxes": "pixels of the frame as the model sees it"
         if data.box_units == "pixels"
         else "thousandths of width and height",
     }
-    system = ["", "Its system text:", "", *(f"    {line}" for line in data.system.splitlines())]
+    texts = {"": data.system} if isinstance(data.system, str) else data.system
+    system = ["", "Its system text:", ""]
+    system += [
+        f"    {task}{': ' if task else ''}{line}"
+        for task, text in texts.items()
+        for line in text.splitlines()
+    ]
     return [
         "| asked and trained with | |",
         "|---|---|",
         *(f"| {name} | {text} |" for name, text in rows.items()),
         *(system if data.system else []),
     ]
+
+
+def _frames(data: TrainingData) -> str:
+    frames = data.frames
+    rate = f"{frames.fps:g} a second, between {frames.min_frames} and " if frames.fps else ""
+    size = f"from {frames.min_pixels} to" if frames.min_pixels else "at most"
+    lines = ", each an image behind a line with its time" if data.frames_as == "images" else ""
+    return (
+        f"{rate}{frames.max_frames} a video, evenly from the first to the last, {size} "
+        f"{frames.max_pixels} pixels each{lines}"
+    )
 
 
 def _scores(scores: Mapping[str, float]) -> Sequence[str]:

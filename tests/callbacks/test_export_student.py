@@ -2,7 +2,7 @@ import re
 from types import SimpleNamespace
 
 from callbacks import ExportStudent
-from lit_vdistill.data.dataset import PromptConfig
+from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.models.vlm import VLMConfig
 
 

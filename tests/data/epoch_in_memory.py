@@ -8,6 +8,7 @@ import sys
 import numpy as np
 
 from lit_vdistill.data.dataset import PromptDataset
+from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.responses.prompts import TEMPLATES
 from lit_vdistill.stages.resident import resident_gib
@@ -31,8 +32,8 @@ def main(budget_mib: float) -> None:
     order = np.random.default_rng(0).permutation(len(samples))
     dataset, warm = (
         PromptDataset(
-            samples, {}, _Noise(), load_processor("tiny/qwen3-vl"), TEMPLATES["short"], "pixels",
-            gib,
+            samples, {}, _Noise(), load_processor("tiny/qwen3-vl"), TEMPLATES["short"],
+            PromptConfig(), gib,
         )
         for gib in (budget_mib / 1024, 0.0)
     )  # fmt: skip

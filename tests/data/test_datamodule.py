@@ -12,8 +12,9 @@ import torch
 from lit_vdistill import processes
 from lit_vdistill.data import dataset
 from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistillDataModule
-from lit_vdistill.data.dataset import Item, PromptConfig, collate
+from lit_vdistill.data.dataset import Item, collate
 from lit_vdistill.data.mixture import Mixture
+from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.media.video import MediaReader
 from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.responses.grammar import parse_response
@@ -28,7 +29,7 @@ def make_data(world, tmp_path):
     root = tmp_path / "world"
     shutil.copytree(world, root)
 
-    def build(max_bad_fraction=0.0, units="pixels", template="short", **loader):
+    def build(max_bad_fraction=0.0, units="pixels", template="short", shown=None, **loader):
         sources = SourceConfig(
             train_path=str(root / "train.jsonl"),
             val_path=str(root / "val.jsonl"),
@@ -38,7 +39,7 @@ def make_data(world, tmp_path):
             cache_dir=str(tmp_path / "frames"),
             max_bad_fraction=max_bad_fraction,
         )
-        prompt = PromptConfig(template=template, box_units=units)
+        prompt = PromptConfig(template=template, box_units=units, **(shown or {}))
         return VideoDistillDataModule(
             "tiny/qwen3-vl", sources, prompt=prompt, loader=LoaderConfig(**loader)
         )
@@ -66,6 +67,61 @@ def test_the_frame_plan_reads_true_times_of_the_file(make_data):
     # Eight frames at 1 fps, two to a temporal patch.
     assert "<0.5 seconds>" in text
     assert "<6.5 seconds>" in text
+
+
+@pytest.mark.parametrize("times", ["true", "even"])
+def test_a_video_as_images_has_key_frames_in_training_alone(make_data, times):
+    data = make_data(
+        shown={"frames_as": "images", "frame_times": times, "key_frames": True}, memory_gib=0.1
+    )
+    data.setup("fit")
+    longest, seen = data.train_set.longest_prompt(), set()
+    for index, sample in enumerate(data.train_set.samples[:18]):
+        prompt = data.train_set[index].prompt
+        assert prompt.kind == "image"
+        moments = sample.moments if sample.task.reasons_at_moments else ()
+        # The world's key frames are frames of the plan, of which the even clock drops the last.
+        assert len(prompt.grid_thw) in ({8 + len(moments)} if times == "true" else {8, 9, 10, 11})
+        text = data.processor.tokenizer.decode(prompt.input_ids)
+        assert "Frame 1, 0.0s: <|vision_start|>" in text
+        assert "The video lasts 8s." in text
+        assert len(prompt.input_ids) <= longest
+        seen.add(len(prompt.grid_thw))
+    assert len(seen) > 1
+    # Pixels are kept by what is shown, not by medium alone.
+    assert len({id(item.prompt.pixels) for item in data.train_set._items.values()}) > 2
+    for index in range(9):
+        assert len(data.val_set[index].prompt.grid_thw) == 8
+
+
+def test_what_is_kept_in_memory_is_what_is_read(make_data):
+    """Two questions about one video, of which one shows key frames, have pixels of their own."""
+    shown = {"frames_as": "images", "key_frames": True}
+    kept, read = make_data(shown=shown, memory_gib=0.1), make_data(shown=shown)
+    kept.setup("fit")
+    read.setup("fit")
+    for index in range(9):
+        kept.train_set[index]
+    for index in range(9):
+        again, fresh = kept.train_set[index].prompt, read.train_set[index].prompt
+        assert torch.equal(again.pixels, fresh.pixels)
+        assert torch.equal(again.input_ids, fresh.input_ids)
+
+
+def test_a_demonstration_is_imitated_where_no_teacher_was_asked(make_data):
+    data = make_data(units="thousandths")
+    data.setup("fit")
+    said = "<think>At <box>[0.1,0.2,0.3,0.4]</box>.</think><answer>x</answer>"
+    samples = [replace(s, demonstration=said) for s in data.train_set.samples[:2]]
+    asked = {samples[0].id: data.train_set.pools[samples[0].id]}
+    own = dataset.PromptDataset(
+        samples, asked, data.reader, data.processor, data.template, data.prompt
+    )
+    assert len(own[0].pool) == 8
+    assert isinstance(own[1], Item), own[1]
+    (only,) = own[1].pool
+    assert only.response.model == "demonstration"
+    assert "<box>[100,200,300,400]</box>" in only.response.text
 
 
 @pytest.mark.parametrize(("units", "scale"), [("pixels", 192), ("thousandths", 1000)])

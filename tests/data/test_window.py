@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_vdistill.data.dataset import PromptBatch, PromptDataset
+from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.sampler import StreamSampler
 from lit_vdistill.data.stand_ins import StandInDataset
 from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
@@ -26,7 +27,7 @@ def text_set(families, tmp_path_factory):
     samples.append(VideoSample(str(SIZE - 1), Task.MCQ, "What?", "A", media="none.mp4"))
     reader = MediaReader(tmp_path_factory.mktemp("media"), FrameConfig(), factor=32, cache_dir=None)
     processor = families["qwen3-vl"][1]
-    return PromptDataset(samples, {}, reader, processor, TEMPLATES["short"], "pixels", 1.0)
+    return PromptDataset(samples, {}, reader, processor, TEMPLATES["short"], PromptConfig(), 1.0)
 
 
 def loader_of(dataset, state, *, window_size=3, num_pieces=1, num_updates=1):

@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from lit_vdistill import jsonl
 from lit_vdistill.data.dataset import Item, PromptDataset
+from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.judge.prompt import judge_messages, read_feedback
 from lit_vdistill.judge.rule_judge import RuleJudge
@@ -120,7 +121,12 @@ def fuzz(cases: int, seed: int, folder: Path) -> Report:
             report.found.append(f"{len(lines)} lines gave {len(samples)} and {len(bad)} samples")
         units = rng.choice(("pixels", "thousandths"))
         dataset = PromptDataset(
-            samples, {}, reader, processor, TEMPLATES[rng.choice(("short", "grounded"))], units
+            samples,
+            {},
+            reader,
+            processor,
+            TEMPLATES[rng.choice(tuple(TEMPLATES))],
+            PromptConfig(box_units=units),
         )
         for index in range(len(samples)):
             if report.records + report.responses >= cases:

@@ -17,12 +17,12 @@ COMPLETIONS = [(300, 301, 302, 303), (310,), (320, 321), (330, 331, 332, 333, 33
 
 @pytest.fixture
 def prompts(family, make_prompt):
-    """Two videos of different length, an image and a text."""
+    """Two videos of different length, three images in one prompt and a text."""
     _, processor = family
     return [
         make_prompt(processor, "a"),
         make_prompt(processor, "b", "text", "How many shapes are there?"),
-        make_prompt(processor, "c", "image"),
+        make_prompt(processor, "c", "image", frames=3),
         make_prompt(processor, "d", frames=4),
     ]
 
@@ -202,7 +202,8 @@ def test_images_and_videos_go_through_the_tower_together(family, prompts):
         together = encode_vision(model.model, prompts)
         alone = [encode_vision(model.model, [prompt])[0] for prompt in prompts]
     for mine, other in zip(together, alone, strict=True):
-        assert len(mine.features.pooled) == (mine.kind != "text")
+        media = () if mine.grid_thw is None else mine.grid_thw
+        assert len(mine.features.pooled) == len(media)
         for ours, theirs in zip(
             [*mine.features.pooled, *sum(mine.features.deepstack, ())],
             [*other.features.pooled, *sum(other.features.deepstack, ())],

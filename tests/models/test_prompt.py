@@ -119,7 +119,7 @@ def test_a_tower_reads_what_the_processor_would_have_made(
         return seen["plain"]
 
     monkeypatch.setattr(type(processor), "__call__", both)
-    prompt = make_prompt(processor, "clip", kind, frames=5)
+    prompt = make_prompt(processor, "clip", kind, frames=5)  # as images, five
     key = "pixel_values_videos" if kind == "video" else "pixel_values"
     assert prompt.pixels.dtype == torch.uint8
     off = 0.0 if normalizes else 1e-7

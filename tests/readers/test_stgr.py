@@ -94,3 +94,24 @@ def test_the_file_for_sft_answers_in_words():
 def test_a_box_of_an_image_may_overshoot_by_rounding():
     row = IMAGE | {"answer": "<obj>man</obj><box>[-1, 100, 250, 402]</box>"}
     assert parse_stgr(row).evidence.boxes[0].box == (0.0, 0.25, 0.5, 1.0)
+
+
+def test_a_choice_keeps_its_question_as_it_is_written():
+    choice = parse_stgr(CHOICE)
+    assert choice.as_written == CHOICE["question"]
+    assert (choice.question, choice.demonstration) == ("Why does she stop?", "")
+    assert parse_stgr(TIMED).as_written == ""
+
+
+def test_rows_for_sft_bring_what_is_imitated():
+    """Boxes as shares: a video row's are, an image row's are pixels of the original."""
+    reasoning = "The <obj>man</obj><box>[0.2, 0.3, 0.5, 0.9]</box>at<t>12.4</t>s bows."
+    sample = parse_stgr(FREE | {"reasoning_process": reasoning})
+    assert sample.demonstration == f"<think>{reasoning}</think>\n<answer>A red mug.</answer>"
+    image = parse_stgr(IMAGE | {"reasoning_process": "A <obj>bag</obj><box>[50,100,60,400]</box>."})
+    assert image.demonstration == (
+        "<think>A <obj>bag</obj><box>[0.10000,0.25000,0.12000,1.00000]</box>.</think>\n"
+        "<answer><obj>pedestrian</obj><box>[0.10000,0.25000,0.50000,1.00000]</box></answer>"
+    )
+    with pytest.raises(ValueError, match="'reasoning_process' must be a str"):
+        parse_stgr(FREE | {"reasoning_process": ["a"]})

@@ -1,7 +1,16 @@
+from dataclasses import replace
+
 import pytest
 
 from lit_vdistill.responses.grammar import parse_response
-from lit_vdistill.responses.prompts import GROUNDED, SHORT, privileged_text, render_messages
+from lit_vdistill.responses.prompts import (
+    GROUNDED,
+    INSTRUCTED,
+    SHORT,
+    FrameLines,
+    privileged_text,
+    render_messages,
+)
 from lit_vdistill.rewards.content import answer_quality
 from lit_vdistill.tasks import Task
 
@@ -23,6 +32,32 @@ def test_grounded_template_covers_every_task(make_sample):
     system, user = render_messages(make_sample(), GROUNDED)
     assert "<think></think>" in system["content"]
     assert user["content"][1]["text"].endswith("Answer with the letter of the option only.")
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_instructed_template_has_a_system_text_a_task_and_nothing_behind_the_question(
+    make_sample, task
+):
+    sample = make_sample(task, "B")
+    system, user = render_messages(sample, INSTRUCTED)
+    assert system["content"].endswith(task.instruction)
+    assert "<think></think>" in system["content"]
+    assert user["content"][-1]["text"] in ("What?", "What?\nA. cat\nB. dog\nC. cow")
+    written = replace(sample, as_written="What?\n(A) cat (B) dog (C) cow")
+    *_, user = render_messages(written, INSTRUCTED)
+    assert user["content"][-1]["text"] == "What?\n(A) cat (B) dog (C) cow"
+    *_, user = render_messages(written, GROUNDED)
+    assert user["content"][-1]["text"].startswith("What?")
+    assert "(A)" not in user["content"][-1]["text"]
+
+
+def test_frames_as_images_have_a_line_each_and_the_video_one(make_sample):
+    (turn,) = render_messages(make_sample(), SHORT, FrameLines(("0.0s", "3s"), 7.9))
+    said = "".join(part.get("text", "<image>") for part in turn["content"])
+    assert said == (
+        "Frame 1, 0.0s: <image>\nFrame 2, 3s: <image>\nThe video lasts 7s.\n"
+        "What?\nA. cat\nB. dog\nC. cow"
+    )
 
 
 @pytest.mark.parametrize("task", list(Task))

@@ -24,7 +24,7 @@ def prompts(family, make_prompt):
     return [
         make_prompt(processor, "a"),
         make_prompt(processor, "b", "text", "How many shapes are there?"),
-        make_prompt(processor, "c", "image"),
+        make_prompt(processor, "c", "image", frames=2),
         make_prompt(processor, "d", frames=4),
     ]
 

@@ -20,7 +20,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from callbacks import EMATeacherUpdate, ExportStudent, RandomState, TokenCreditView
 from lit_vdistill import processes
 from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistillDataModule
-from lit_vdistill.data.dataset import PromptConfig
+from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.media.video import FrameConfig
 from lit_vdistill.models import logprobs
 from lit_vdistill.models.vlm import VLMConfig

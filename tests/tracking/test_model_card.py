@@ -1,8 +1,11 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 import yaml
 
+from lit_vdistill.media.video import FrameConfig
+from lit_vdistill.tasks import Task
 from lit_vdistill.tracking.model_card import StudentFacts, TrainingData, fingerprint, model_card
 
 
@@ -11,7 +14,8 @@ def facts(tmp_path):
     records = tmp_path / "train.jsonl"
     records.write_text("{}\n")
     data = TrainingData(
-        {"training": str(records)}, "short", "Think first.", 8, 9216, "thousandths"
+        {"training": str(records)}, "short", "Think first.",
+        FrameConfig(max_frames=8, max_pixels=9216), "video", "thousandths",
     )  # fmt: skip
     scores = {"score": 0.51234, "score/ocr": 0.25, "score/mcq": 0.75, "facts": 0.5,
               "facts/mcq": 0.5, "R@0.5": 0.125, "tIoU": float("nan")}  # fmt: skip
@@ -27,6 +31,18 @@ def test_a_card_says_what_a_student_is_and_how_to_ask_it(facts):
         "`Qwen/Qwen3-VL-4B-Instruct`, 150 optimizer steps", "RMSDModule", f"SHA-256 {digest}",
         "`short`", "    Think first.", "8 a video", "at most 9216 pixels", "thousandths",
         "from_pretrained(folder)", "vllm serve",
+    ):  # fmt: skip
+        assert part in card
+
+
+def test_a_card_says_how_a_released_setting_shows_videos(facts):
+    frames = FrameConfig(fps=2.0, min_pixels=100_352)
+    system = {Task.MCQ: "Say a letter.", Task.OCR: "Say a word."}
+    data = replace(facts.data, frames=frames, frames_as="images", system=system)
+    card = model_card(replace(facts, data=data))
+    for part in (
+        "2 a second, between 4 and 16 a video", "from 100352 to 105369 pixels",
+        "each an image behind a line with its time", "    mcq: Say a letter.\n    ocr: Say a word.",
     ):  # fmt: skip
         assert part in card
 
