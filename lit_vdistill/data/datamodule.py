@@ -16,9 +16,10 @@ from lit_vdistill.data.ledger import BadSampleLedger
 from lit_vdistill.data.mixture import Mixture, difficulties, mixture_order
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler, medium_order
-from lit_vdistill.data.sources import SourceConfig
+from lit_vdistill.data.sources import SourceConfig, TrainingFile
 from lit_vdistill.data.stand_ins import StandInDataset, collate_places
 from lit_vdistill.data.templates import load_template
+from lit_vdistill.data.text_units import demonstrations
 from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.vlm import load_processor
@@ -116,10 +117,10 @@ class VideoDistillDataModule(LightningDataModule):
             return
         self.val_set = self._dataset("validation", self.sources.val_path, {})
         if stage == "fit":
-            pools = PoolStore(self.sources.pool_path).load() if self.sources.pool_path else {}
-            self.train_set = self._dataset("training", self.sources.train_path, pools)
+            asked = PoolStore(self.sources.pool_path).load() if self.sources.pool_path else None
+            self.train_set = self._dataset("training", self.sources.train_path, asked)
             ids = {sample.id for sample in self.train_set.samples}
-            report_unmatched(ids, pools, self.sources.pool_path)
+            report_unmatched(ids, asked or {}, self.sources.pool_path)
 
     def train_dataloader(self) -> WindowLoader:
         """Windows in an order by (seed, epoch), turn by turn, resumable."""
@@ -269,8 +270,12 @@ class VideoDistillDataModule(LightningDataModule):
         self.ledgers["training"].add([BadSample(*bad) for bad in state_dict.get("left_out", ())])
 
     def _dataset(
-        self, split: str, path: str, pools: Mapping[str, tuple[TeacherResponse, ...]]
+        self,
+        split: str,
+        path: str | list[TrainingFile],
+        asked: Mapping[str, tuple[TeacherResponse, ...]] | None,
     ) -> PromptDataset:
+        """One split; where no teacher was asked, with the demonstrations of its records."""
         key = f"data.sources.{'val' if split == 'validation' else split.removesuffix('ing')}_path"
         samples, bad = self.sources.read(path, key)
         total, is_trained_on = len(samples) + len(bad), split == "training"
@@ -281,7 +286,7 @@ class VideoDistillDataModule(LightningDataModule):
         self.ledgers[split].add(bad)
         return PromptDataset(
             samples,
-            pools,
+            demonstrations(samples) if asked is None else asked,
             self.reader,
             self.processor,
             self.template,

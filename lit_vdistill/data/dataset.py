@@ -17,7 +17,6 @@ from lit_vdistill.data.arena import Arena
 from lit_vdistill.data.frame_images import as_images
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.text_units import (
-    demonstrated,
     edges_of,
     in_text_units,
     responses_in_units,
@@ -116,7 +115,7 @@ class PromptDataset(Dataset[Item | BadSample]):
 
         Args:
             samples: Records of the split.
-            pools: Teacher responses by sample id; a sample without has its demonstration.
+            pools: Teacher responses, or demonstrations, by sample id.
             reader: Reads their media.
             processor: Encodes prompts.
             template: The words around a question.
@@ -126,8 +125,7 @@ class PromptDataset(Dataset[Item | BadSample]):
             max_overshoot_s: Evidence that lies further behind the last frame makes a bad sample.
         """
         self.samples = samples
-        own = {s.id: (demonstrated(s),) for s in samples if s.demonstration}
-        self.pools: Mapping[str, tuple[TeacherResponse, ...]] = own | dict(pools)
+        self.pools = pools
         self.reader = reader
         self.processor = processor
         self.template = template

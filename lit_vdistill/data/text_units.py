@@ -26,9 +26,13 @@ def edges_of(medium: Medium | None, units: BoxUnits) -> tuple[float, float] | No
     return (float(width), float(height)) if units == "pixels" else (1000.0, 1000.0)
 
 
-def demonstrated(sample: VideoSample) -> TeacherResponse:
-    """What a record brings along, as the one response of its pool."""
-    return TeacherResponse(sample.id, 0, sample.demonstration, DEMONSTRATED, 0.0, 1.0)
+def demonstrations(samples: Sequence[VideoSample]) -> dict[str, tuple[TeacherResponse, ...]]:
+    """What records bring along, as the one response of a sample's pool."""
+    return {
+        sample.id: (TeacherResponse(sample.id, 0, sample.demonstration, DEMONSTRATED, 0.0, 1.0),)
+        for sample in samples
+        if sample.demonstration
+    }
 
 
 def responses_in_units(

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-Decay = Literal["cosine", "constant"]
+Decay = Literal["cosine", "linear", "constant"]
 
 
 def linear(step: int, start: float, end: float, num_steps: int) -> float:
@@ -12,7 +12,7 @@ def linear(step: int, start: float, end: float, num_steps: int) -> float:
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup_ratio: float, decay: Decay) -> float:
-    """Factor on the peak learning rate: linear warm-up, then cosine to 0 or constant.
+    """Factor on the peak learning rate: linear warm-up, then cosine or straight to 0, or constant.
 
     R-MSD names no schedule; cosine with 3 % warm-up is what its data's authors use.
 
@@ -27,5 +27,7 @@ def learning_rate_factor(step: int, total_steps: int, warmup_ratio: float, decay
         return (step + 1) / warmup_steps
     if decay == "constant":
         return 1.0
-    progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+    if decay == "linear":
+        return 1.0 - progress
+    return 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,4 +1,4 @@
-"""Video-R1's rows: `problem`, `problem_type`, `solution`, `path`, `options`."""
+"""Video-R1's rows: `problem`, `problem_type`, `solution`, `path`, `options`; `process` for SFT."""
 
 import re
 from typing import Any
@@ -32,6 +32,7 @@ def parse_video_r1(raw: Any) -> VideoSample:
     if not solution:
         raise ValueError(f"'solution' has no <answer>…</answer>: {raw['solution']!r:.80}")
     options = expect(raw.get("options") or [], list, "options")
+    process = expect(raw.get("process") or "", str, "process").strip()
     return checked(
         VideoSample(
             id=str(raw.get("problem_id", "")),
@@ -41,6 +42,7 @@ def parse_video_r1(raw: Any) -> VideoSample:
             media=text_of(raw, "path").removeprefix("./"),
             media_type=media_type_of(raw.get("data_type", "video")),
             options=bare_options([expect(option, str, "options") for option in options]),
+            demonstration=f"{process}\n{solution.group(0)}" if process else "",
             meta={"source": "video-r1"},
         )
     )

@@ -45,7 +45,7 @@ class OptimConfig:
     warmup_ratio: float = 0.03
     """Share of the run over which the rate rises."""
     decay: Decay = "cosine"
-    """What follows: `cosine` to 0, or `constant`."""
+    """What follows: `cosine` or `linear` to 0, or `constant`."""
     horizon: int = 0
     """Optimizer steps of the schedule, however long the run is; 0 = `trainer.max_steps`."""
     max_tokens: int = 32768

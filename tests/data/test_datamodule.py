@@ -109,19 +109,20 @@ def test_what_is_kept_in_memory_is_what_is_read(make_data):
 
 
 def test_a_demonstration_is_imitated_where_no_teacher_was_asked(make_data):
-    data = make_data(units="thousandths")
-    data.setup("fit")
+    path = make_data.root / "train.jsonl"
     said = "<think>At <box>[0.1,0.2,0.3,0.4]</box>.</think><answer>x</answer>"
-    samples = [replace(s, demonstration=said) for s in data.train_set.samples[:2]]
-    asked = {samples[0].id: data.train_set.pools[samples[0].id]}
-    own = dataset.PromptDataset(
-        samples, asked, data.reader, data.processor, data.template, data.prompt
-    )
-    assert len(own[0].pool) == 8
-    assert isinstance(own[1], Item), own[1]
-    (only,) = own[1].pool
+    samples, _ = read_records(path)
+    write_records(path, [replace(samples[0], demonstration=said), *samples[1:]])
+    asked = make_data(units="thousandths")
+    asked.setup("fit")
+    assert len(asked.train_set[0].pool) == 8
+    own = make_data(units="thousandths")
+    own.sources = replace(own.sources, pool_path=None)
+    own.setup("fit")
+    (only,) = own.train_set[0].pool
     assert only.response.model == "demonstration"
     assert "<box>[100,200,300,400]</box>" in only.response.text
+    assert own.train_set[1].pool == ()
 
 
 @pytest.mark.parametrize(("units", "scale"), [("pixels", 192), ("thousandths", 1000)])

@@ -154,3 +154,7 @@ def test_learning_rate_by_hand():
     assert factor[4] == pytest.approx(0.5 * (1 + math.cos(math.pi * 48 / 97)))
     assert factor[5] == pytest.approx(0.0)
     assert learning_rate_factor(50, 100, 0.0, "constant") == 1.0
+    straight = [
+        learning_rate_factor(step, 110, 10 / 110, "linear") for step in (9, 10, 60, 109, 120)
+    ]
+    assert straight == pytest.approx([1.0, 1.0, 0.5, 0.01, 0.0])

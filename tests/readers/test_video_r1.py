@@ -23,6 +23,8 @@ def test_video_r1_rows(tmp_path):
     assert (sample.id, sample.task, sample.answer) == ("7", Task.MCQ, "A")
     assert sample.media == "CLEVRER/v1.mp4"
     assert sample.options == ("cup", "pen")
+    assert sample.demonstration == "<think>…</think>\n<answer>A</answer>"
+    assert parse_video_r1(VIDEO_R1 | {"process": None}).demonstration == ""
     kinds = {
         "numerical": ("3.5", Task.NUMERICAL),
         "regression": ("3.5", Task.NUMERICAL),
