@@ -6,7 +6,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.data.templates import load_template
@@ -38,40 +38,58 @@ class ExportStudent(Callback):
         assert pl_module.policy is not None
         weights = full_weights(pl_module.policy)
         if trainer.is_global_zero:
-            partial = self.folder.with_name(self.folder.name + ".partial")
-            pl_module.policy.save_pretrained(partial, state_dict=weights)
-            pl_module.processor.save_pretrained(partial)
             facts = student_facts(trainer, pl_module, self.folder.resolve().parent.name)
-            (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
-            _replace(partial, self.folder)
+            write_student(self.folder, pl_module.policy, weights, pl_module.processor, facts)
+
+
+def write_student(
+    folder: Path,
+    policy: PreTrainedModel,
+    weights: dict[str, Tensor],
+    processor: ProcessorMixin,
+    facts: StudentFacts,
+) -> None:
+    """Write network, processor and card, all or nothing; an older folder is replaced."""
+    partial = folder.with_name(folder.name + ".partial")
+    policy.save_pretrained(partial, state_dict=weights)
+    processor.save_pretrained(partial)
+    (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
+    _replace(partial, folder)
 
 
 def student_facts(trainer: Trainer, stage: VLMStage, name: str) -> StudentFacts:
     """What the model card says of a run that has ended."""
     data = getattr(trainer, "datamodule", None)
-    known = None
-    if isinstance(data, VideoDistillDataModule):
-        sources, template = data.sources, load_template(data.prompt.template)
-        parts = {f"training, {f.share:.0%}": f.path for f in sources.training_files}
-        files = parts if len(parts) > 1 else {"training": sources.training_files[0].path}
-        files |= {"held out": sources.val_path}
-        files |= {"teacher pool": sources.pool_path} if sources.pool_path else {}
-        known = TrainingData(
-            files,
-            template.name,
-            template.system,
-            data.frames,
-            data.prompt.frames_as,
-            data.prompt.box_units,
-        )
-    method = (type(stage).__doc__ or "").split("\n\n")[0]
+    known = training_data(data) if isinstance(data, VideoDistillDataModule) else None
     return StudentFacts(
         name,
         stage.policy_config.path,
-        f"{type(stage).__name__}. {method}",
+        method_of(type(stage)),
         trainer.global_step,
         stage.validation_report,
         known,
+    )
+
+
+def method_of(stage: type[VLMStage]) -> str:
+    """A stage's class and its first sentence."""
+    return f"{stage.__name__}. {(stage.__doc__ or '').split(chr(10) * 2)[0]}"
+
+
+def training_data(data: VideoDistillDataModule) -> TrainingData:
+    """What a student was trained on, and how it was asked."""
+    sources, template = data.sources, load_template(data.prompt.template)
+    parts = {f"training, {f.share:.0%}": f.path for f in sources.training_files}
+    files = parts if len(parts) > 1 else {"training": sources.training_files[0].path}
+    files |= {"held out": sources.val_path}
+    files |= {"teacher pool": sources.pool_path} if sources.pool_path else {}
+    return TrainingData(
+        files,
+        template.name,
+        template.system,
+        data.frames,
+        data.prompt.frames_as,
+        data.prompt.box_units,
     )
 
 

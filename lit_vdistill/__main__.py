@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lit_vdistill.cli.export import export
 from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.data import tools
 from lit_vdistill.tracking import credit_page
@@ -22,6 +23,7 @@ TOOLS: dict[str, Any] = {
         "check": tools.check,
         "world": tools.world,
     },
+    "export": export,
     "show": {
         "_help": "look into a run",
         "credit": credit_page.credit,
@@ -89,10 +91,11 @@ def _help() -> str:
     ]
     lines += [f"  {name:<12} {text}" for name, text in TRAINING_COMMANDS.items()]
     lines += ["", "tools (each with --help):"]
-    for name, entries in TOOLS.items():
+    for name, found in TOOLS.items():
+        entries = {name: found} if callable(found) else {f"{name} {k}": v for k, v in found.items()}
         lines += [
-            f"  {name + ' ' + sub:<12} {(entry.__doc__ or '').splitlines()[0]}"
-            for sub, entry in entries.items()
+            f"  {full:<12} {(entry.__doc__ or '').splitlines()[0]}"
+            for full, entry in entries.items()
             if callable(entry)
         ]
     return "\n".join([*lines, ""]) + "\n"

@@ -111,7 +111,7 @@ def _frames(data: TrainingData) -> str:
 def _scores(scores: Mapping[str, float]) -> Sequence[str]:
     known = {name: value for name, value in scores.items() if math.isfinite(value)}
     if not known:
-        return ["No scores: the run ended without a validation."]
+        return ["No scores are known: they were not measured on these weights."]
     tasks = [name.removeprefix("score/") for name in known if name.startswith("score/")]
     columns = [name for name in known if any(f"{name}/{task}" in known for task in tasks)]
     rows = {"overall": columns} | {task: [f"{name}/{task}" for name in columns] for task in tasks}

@@ -7,10 +7,11 @@ case leaves its student at OUT and what its steps were at OUT.json.
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from cpu_deepspeed import CPUDeepSpeed
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -159,6 +160,27 @@ class Chronicle(Callback):
             self.out.write_text(json.dumps(self.steps))
 
 
+class KeepConfig(Callback):
+    """What a run of `fit` keeps in its checkpoints, as far as `export` reads it."""
+
+    def __init__(self, policy, data):
+        processor, sources = data.processor_path, asdict(data.sources)
+        self.config = {
+            "name": "sharded",
+            "model": {
+                "class_path": "lit_vdistill.stages.SFTModule",
+                "init_args": {"policy": {"path": policy.path, "dtype": policy.dtype}},
+            },
+            "data": {
+                "class_path": "lit_vdistill.data.datamodule.VideoDistillDataModule",
+                "init_args": {"processor": processor, "sources": sources},
+            },
+        }
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        checkpoint["lit_vdistill_config"] = yaml.safe_dump(self.config)
+
+
 class KeepTeacher(Callback):
     """Writes this process's float32 shards of the teacher beside the exported student."""
 
@@ -196,6 +218,7 @@ def run(data, student, teacher, case):
     if case.view_to:
         more.append(TokenCreditView(case.view_to, every_n_steps=1))
     if case.save_to:
+        more.append(KeepConfig(stage.policy_config, module))
         more.append(ModelCheckpoint(case.save_to, "{step}", every_n_train_steps=2, save_top_k=-1))
     trainer = Trainer(
         accelerator="cpu",
