@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -78,6 +79,15 @@ class VISDModule(OnPolicyModule):
         super().load_networks()
         if self.credit_config.mix:
             self.ema_teacher = self.copy_of_start().requires_grad_(False).eval()
+
+    def on_train_start(self) -> None:
+        """Warn of credit without a bound; see `VLMStage.on_train_start`."""
+        super().on_train_start()
+        if self.credit_config.mix and self.credit_config.clip is None:
+            rank_zero_warn(
+                "model.credit.clip is null: nothing bounds a token's weight exp(sign(A) Δ), and a "
+                "few tokens may decide a step; VISD clips at 0.2"
+            )
 
     def update_teacher(self, rate: float) -> None:
         """Move the teacher towards the policy (Eq. 8); `EMATeacherUpdate` calls it."""
