@@ -90,7 +90,7 @@ class HeadRequest:
     """What a head is to say beside log-probabilities and entropies of the tokens themselves."""
 
     top_k: int = 0
-    """How many of the most probable ids to return at each position."""
+    """How many of the most probable ids to return at each position; all, where there are fewer."""
     chosen_ids: Int[Tensor, "rows seq chosen"] | None = None
     """Ids whose log-probabilities to return at each position."""
     teacher: TeacherHead | None = None
@@ -183,7 +183,7 @@ def _chunk_scores(
     with torch.no_grad():
         probabilities = (logits - total[:, None]).exp_()
         entropy = total - (probabilities * logits).sum(dim=-1)
-        top = logits.topk(top_k, dim=-1)
+        top = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
         top_logprobs = top.values - total[:, None]
     apart = torch.zeros_like(entropy) if teacher is None else _apart(logits, teacher, told)
     named = picked[:, 0], entropy, top.indices, top_logprobs, picked[:, 1:]
