@@ -76,7 +76,7 @@ class Replay(TokenMethod):
 
     def __init__(
         self,
-        teacher: PreTrainedModel,
+        teacher: PreTrainedModel | None,
         processor: ProcessorMixin,
         config: CreditConfig,
         mix: Callable[[], float],
@@ -87,7 +87,7 @@ class Replay(TokenMethod):
         """Prepare; nothing runs before `request`.
 
         Args:
-            teacher: The privileged network.
+            teacher: The privileged network; None where Δ is known already.
             processor: Its processor.
             config: How its view becomes credit.
             mix: Gives λ at present; it moves between the updates of a window, Δ does not.
@@ -96,7 +96,7 @@ class Replay(TokenMethod):
             active: Rollouts that are replayed, in rising order.
         """
         self.processor, self.config, self.mix = processor, config, mix
-        self.teacher: PreTrainedModel | None = teacher
+        self.teacher = teacher
         """Let go once Δ is known, as the next: a window's method lives longer."""
         self.part: Experience | None = part
         """On the device."""

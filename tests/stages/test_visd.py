@@ -433,3 +433,63 @@ def test_the_judge_is_asked_about_no_piece_that_is_empty(prepare, script, batch_
     stage = script(prepare(visd(judge)), {"s0": [RIGHT, WRONG]})
     take_step(stage, batch_of(["B"]), num_pieces=3)
     assert [case.text for case in judge.cases] == [RIGHT, WRONG]
+
+
+def bytes_of(network):
+    return sum(p.untyped_storage().nbytes() for p in network.parameters())
+
+
+def test_at_lambda_0_the_teachers_weights_are_given_back(prepare, batch_of):
+    """Whoever else still holds its parameters, as DDP does; and its float32 weights with them."""
+    stage = prepare(visd(policy=replace(POLICY, dtype="bfloat16")))
+    held = list(stage.ema_teacher.parameters())
+    stage.update_teacher(0.5)
+    network, master = bytes_of(stage.policy), sum(t.nbytes for t in stage._ema.master.values())
+    assert master == 2 * network
+    turn = WindowTurn(batch_of(["B"]), piece=1, num_pieces=2)
+    stage.credit_mix = 0.0
+    stage.on_train_batch_start(turn, 1)  # within a step
+    assert bytes_of(stage.ema_teacher) == network
+    stage.credit_mix = 0.1
+    stage.on_train_batch_start(WindowTurn(batch_of(["B"])), 2)
+    assert bytes_of(stage.ema_teacher) == network
+    stage.credit_mix = 0.0
+    stage.on_train_batch_start(WindowTurn(batch_of(["B"])), 2)
+    assert sum(p.untyped_storage().nbytes() for p in held) == 0
+    assert bytes_of(stage.policy) == network
+    assert (stage.ema_teacher, stage._ema.state()) == (None, {})
+    assert not [name for name in stage.state_dict() if name.startswith("ema_teacher")]
+    stage.update_teacher(0.5)  # `EMATeacherUpdate` goes on
+
+
+def test_a_run_that_goes_on_from_behind_lambda_0_has_no_teacher(prepare):
+    before, behind = prepare(visd()), prepare(visd())
+    behind.free_teacher()
+    for saved in (before, behind):
+        resumed = prepare(visd())
+        resumed.load_state_dict(saved.state_dict())
+        assert (resumed.ema_teacher is None) == (saved is behind)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        prepare(visd()).load_state_dict(
+            {k: v for k, v in before.state_dict().items() if k != "ema_teacher.lm_head.weight"}
+        )
+
+
+def test_a_lambda_that_rises_again_finds_no_teacher(prepare, two_groups, credit_of):
+    stage = prepare(visd())
+    stage.free_teacher()
+    with pytest.raises(RuntimeError, match="λ is 0.5 again at step 0"):
+        credit_of(stage, two_groups)
+
+
+def test_a_window_goes_on_at_lambda_0_with_what_it_has_kept(prepare, two_groups, credit_of):
+    """Between two updates λ reaches 0, the run stops and goes on, and the teacher is gone."""
+    stage = prepare(visd())
+    credit_of(stage, two_groups)
+    kept = stage.outcomes[0].method.state()
+    stage.credit_mix = 0.0
+    stage.free_teacher()
+    method = stage.start_method(two_groups, ADVANTAGES.flatten(), kept)
+    outcome = replace(stage.outcomes[0], method=method)
+    stage.policy_loss(two_groups, outcome).backward()
+    assert torch.equal(method.log_ratio, kept["log_ratio"])
