@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_vdistill.stages import VISDModule
 
-Mode = Literal["ema", "current", "sync_n", "frozen"]
+Mode = Literal["ema", "ema_in_place", "current", "sync_n", "frozen"]
 
 
 class EMATeacherUpdate(Callback):
@@ -20,8 +20,10 @@ class EMATeacherUpdate(Callback):
         """Set up.
 
         Args:
-            mode: `ema` moves by `rate` each step; `current` copies the student each step; `sync_n`
-                copies it every `every_n_steps`; `frozen` never.
+            mode: `ema` moves by `rate` each step, in float32; `ema_in_place` in the teacher's own
+                type, as VISD's released code does, where a bfloat16 one hardly moves; `current`
+                copies the student each step; `sync_n` copies it every `every_n_steps`; `frozen`
+                never.
             rate: 1 - τ of Eq. 8 (VISD Table 8).
             every_n_steps: Optimizer steps between two copies of `sync_n`.
         """
@@ -42,6 +44,8 @@ class EMATeacherUpdate(Callback):
         self._updated = trainer.global_step
         if self.mode == "ema":
             pl_module.update_teacher(self.rate)
+        elif self.mode == "ema_in_place":
+            pl_module.update_teacher(self.rate, in_place=True)
         elif self.mode == "current" or (
             self.mode == "sync_n" and trainer.global_step % self.every_n_steps == 0
         ):

@@ -12,7 +12,7 @@ class LambdaAnnealing(Callback):
     """Lowers λ of VISD Eq. 7 linearly from `credit.mix` to 0, by the optimizer step alone.
 
     Left out, λ stays `credit.mix` for the whole run. At 0 the stage calls neither judge nor
-    teacher.
+    teacher, and gives back the teacher's memory.
     """
 
     def __init__(self, num_steps: int = 600) -> None:

@@ -20,12 +20,12 @@ from lit_vdistill.types import BoxAt
 
 
 class TokenCreditView(Callback):
-    """Records one rollout of every n-th step under two teachers, for `show credit`.
+    """Records one rollout of every n-th step with the credit that it used, for `show credit`.
 
-    Taken is the rollout with the largest advantage by size among those of the first process. What
-    the step learnt from it is shown beside what a teacher would think that knows the answer only
-    (VISD Eqs. 29-31), which costs such a step one more row a piece, on all processes alike. Only
-    looks: leaving it out changes no weight. Where `credit.mix` is 0 nothing is recorded.
+    Taken is the rollout with the largest advantage by size among those of the first process. Where
+    a judge gives feedback, what the step learnt is shown beside what the same teacher thinks
+    without the judge's words (VISD Eqs. 29-31), which costs such a step one more row a piece, on
+    all processes alike. Only looks: leaving it out changes no weight. At λ = 0 nothing is recorded.
     """
 
     def __init__(self, folder: str, every_n_steps: int = 20) -> None:
@@ -100,7 +100,7 @@ def _facts(
 ) -> dict[str, Any]:
     sample = record.experience.groups[group].sample
     rollout = record.experience.groups[group].rollouts[number]
-    decode = stage.processor.tokenizer.decode
+    decode, credit = stage.processor.tokenizer.decode, stage.credit_config
     return {
         "sample": sample.id,
         "step": record.step,
@@ -108,10 +108,14 @@ def _facts(
         "question": sample.question,
         "answer": sample.task.true_answer(sample),
         "tokens": [decode([token]) for token in rollout.completion_ids],
-        "answer_log_ratio": view.answer_log_ratio,
-        "feedback_log_ratio": view.feedback_log_ratio,
+        "conditioning": credit.conditioning,
+        "support": credit.support,
+        "top_k": credit.top_k,
+        "clip": credit.clip,
+        "mix": view.mix,
+        "log_ratio": view.log_ratio,
+        "unjudged_log_ratio": view.unjudged_log_ratio,
         "weights": view.weights,
-        "clip": stage.credit_config.clip,
         "advantage": record.advantages[group, number].item(),
         "rewards": _paid(stage, record, group, number),
         "feedback": view.feedback,

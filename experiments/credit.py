@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torchmetrics.functional.classification import binary_auroc
@@ -124,7 +125,7 @@ def judge_tokens(
 ) -> Iterator[JudgedToken | None]:
     """Every token of an experience that states something, with Δ under every view."""
     ratios = {}
-    feedback = RuleJudge().diagnose(list(_cases(experience)))
+    feedback = RuleJudge().diagnose(cases_of(experience))
     shuffled = random.Random(0).sample(feedback, len(feedback))
     for view, conditioning in VIEWS.items():
         told = shuffled if view == "shuffled" else feedback
@@ -153,11 +154,12 @@ def log_ratio(
     experience: Experience,
     conditioning: Conditioning,
     told: Sequence[str | None],
+    dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> torch.Tensor:
     """Δ of every token `[rows, seq]` when the student's own weights are told more."""
     rows = experience.rows
     advantages = torch.ones(len(rows))
-    config = CreditConfig(conditioning=conditioning)
+    config = CreditConfig(conditioning=conditioning, dtype=dtype)
     replay = Replay(model, processor, config, lambda: 1.0, experience, advantages, range(len(rows)))
     replay.asked = Future()
     replay.asked.set_result(list(told))
@@ -167,10 +169,13 @@ def log_ratio(
     return replay.state()["log_ratio"]
 
 
-def _cases(experience: Experience) -> Iterator[JudgeCase]:
-    for group, parts in zip(experience.groups, experience.breakdowns, strict=True):
-        for rollout, part in zip(group.rollouts, parts, strict=True):
-            yield JudgeCase.scored(group.sample, rollout.text, VERIFIER, part)
+def cases_of(experience: Experience) -> list[JudgeCase]:
+    """What a judge is asked about an experience, row by row."""
+    return [
+        JudgeCase.scored(group.sample, rollout.text, VERIFIER, part)
+        for group, parts in zip(experience.groups, experience.breakdowns, strict=True)
+        for rollout, part in zip(group.rollouts, parts, strict=True)
+    ]
 
 
 def report(tokens: Sequence[JudgedToken], num_unclear: int) -> dict[str, dict[str, float]]:

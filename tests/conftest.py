@@ -68,6 +68,25 @@ def families():
 
 
 @pytest.fixture
+def true_positions(monkeypatch):
+    """Gives stock networks our positions, where theirs are wrong (`models/positions.py`)."""
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+
+    from lit_vdistill.models.positions import mrope_positions
+
+    def positions(backbone, ids, mm_token_type_ids, second_per_grid_ts=None, **media):
+        grids = [media.get(f"{kind}_grid_thw") for kind in ("image", "video")]
+        (grid,) = [grid for grid in grids if grid is not None]
+        (seconds,) = [1.0] if second_per_grid_ts is None else second_per_grid_ts
+        vision = backbone.config.vision_config
+        pace = float(seconds) * vision.tokens_per_second
+        found = mrope_positions(mm_token_type_ids[0], grid, vision.spatial_merge_size, pace)
+        return found[:, None], found.max()[None, None] + 1 - ids.shape[1]
+
+    monkeypatch.setattr(Qwen2_5_VLModel, "get_rope_index", positions)
+
+
+@pytest.fixture
 def make_prompt():
     """Builds an encoded prompt on random pixels; the same name gives the same prompt."""
     import numpy as np

@@ -1,14 +1,17 @@
 """A teacher that follows its student slowly (VISD Eq. 8)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
-from transformers import PreTrainedModel
 
 from lit_vdistill import processes
 from lit_vdistill.models.sharding import drop_gathered, is_zero3_sharded
+
+Move = Callable[[str, Tensor, Tensor, float], None]
+"""Name, weight of the teacher, that of the student, rate."""
 
 
 class EMAWeights:
@@ -24,22 +27,30 @@ class EMAWeights:
         self.master: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def update(self, teacher: PreTrainedModel, student: PreTrainedModel, rate: float) -> None:
+    def update(
+        self, teacher: nn.Module, student: nn.Module, rate: float, *, in_place: bool = False
+    ) -> None:
         """Move every weight: t <- (1 - rate) t + rate s.
 
         Args:
             teacher: A copy of the student, changed in place.
             student: Its student, on the same device and sharded alike.
             rate: 1 - τ of Eq. 8; 1 copies the student.
+            in_place: Round product and sum to the teacher's own type, and keep no master, as VISD's
+                released code does; a bfloat16 teacher then hardly follows.
         """
+        move = self._move_in_place if in_place else self._move
         drop_gathered(teacher)
         if is_zero3_sharded(teacher):
-            self._update_shards(teacher, student, rate)
+            self._update_shards(teacher, student, rate, move)
             return
         drop_gathered(student)
         sources = dict(student.named_parameters())
         for name, target in teacher.named_parameters():
-            self._move(name, target.data, sources[name], rate)
+            move(name, target.data, sources[name], rate)
+
+    def _move_in_place(self, name: str, target: Tensor, source: Tensor, rate: float) -> None:
+        target.mul_(1.0 - rate).add_(source.to(target.dtype), alpha=rate)
 
     def _move(self, name: str, target: Tensor, source: Tensor, rate: float) -> None:
         if target.dtype == torch.float32:
@@ -53,7 +64,7 @@ class EMAWeights:
         target.copy_(master)
 
     def _update_shards(
-        self, teacher: PreTrainedModel, student: PreTrainedModel, rate: float
+        self, teacher: nn.Module, student: nn.Module, rate: float, move: Move
     ) -> None:
         """Edit ZeRO-3's shards in place.
 
@@ -71,7 +82,7 @@ class EMAWeights:
             shard = target.ds_tensor.data
             length = source.numel()
             # With an offloaded optimizer it is on the CPU.
-            self._move(name, shard[:length], source.view(-1).to(shard.device), rate)
+            move(name, shard[:length], source.view(-1).to(shard.device), rate)
 
     def state(self) -> dict[str, Tensor]:
         """The master for a checkpoint; a collective under FSDP2.

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from lit_vdistill.models import meter
 from lit_vdistill.models.layout import PlacedPrompt, Row, dense_layout, packed_layout
+from lit_vdistill.models.positions import mrope_positions
 from lit_vdistill.models.prompt import EncodedPrompt, PromptFeatures
 from lit_vdistill.models.sharding import is_sharded
 from lit_vdistill.models.shared_prefix import kernel_of, packed_plan
@@ -23,8 +24,8 @@ SharedPrefix = Literal["auto", "always", "never"]
 _KINDS = ("image", "video")
 
 Backbone = Any
-"""A Qwen-VL without its language-model head (`model.model`): the vision tower `visual`, `config`,
-`get_rope_index` and the feature getters. `nn.Module` hides their types."""
+"""A Qwen-VL without its language-model head (`model.model`): the vision tower `visual`, `config`
+and the feature getters. `nn.Module` hides their types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +125,18 @@ def rope_positions(backbone: Backbone, prompt: EncodedPrompt) -> tuple[Int[Tenso
     known = None if prompt.features is None else prompt.features.positions
     # A prompt that was cut behind its media keeps the positions of what is left.
     positions = _positions(backbone, prompt) if known is None else known[:, :length]
-    # The last token's, not the largest: times of a Qwen2.5-VL video reach beyond a short question.
-    return positions, int(positions[:, -1].max()) + 1
+    return positions, int(positions.max()) + 1
 
 
 def _positions(backbone: Backbone, prompt: EncodedPrompt) -> Int[Tensor, "3 seq"]:
-    extra: dict[str, Any] = {}
-    if prompt.second_per_grid is not None:
-        extra["second_per_grid_ts"] = [prompt.second_per_grid] * len(_given(prompt.grid_thw))
-    positions, _ = backbone.get_rope_index(
-        prompt.input_ids[None],
-        mm_token_type_ids=prompt.token_types[None],
-        **{f"{prompt.kind}_grid_thw": prompt.grid_thw},
-        **extra,
+    vision = backbone.config.vision_config
+    seconds = 1.0 if prompt.second_per_grid is None else prompt.second_per_grid
+    return mrope_positions(
+        prompt.token_types,
+        _given(prompt.grid_thw),
+        vision.spatial_merge_size,
+        seconds * getattr(vision, "tokens_per_second", 1),
     )
-    return positions[:, 0]
 
 
 def completion_states(

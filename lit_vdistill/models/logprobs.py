@@ -52,6 +52,9 @@ class TokenScores:
     divergences: Float[Tensor, "rows seq"] | None = None
     """From a teacher's distribution over the whole vocabulary, where one was given; has a gradient
     into the student alone."""
+    normalizers: Float[Tensor, "rows seq"] | None = None
+    """What was subtracted from the logits of a position to make log-probabilities of them; no
+    gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class HeadRequest:
     """What a head is to say beside log-probabilities and entropies of the tokens themselves."""
 
     top_k: int = 0
-    """How many of the most probable ids to return at each position."""
+    """How many of the most probable ids to return at each position; all, where there are fewer."""
     chosen_ids: Int[Tensor, "rows seq chosen"] | None = None
     """Ids whose log-probabilities to return at each position."""
     teacher: TeacherHead | None = None
@@ -150,7 +153,9 @@ def head_scores(
 
     outer, work = (head, in_chunks) if teacher is None else (teacher.head, beside_teacher)
     found = outer(states.hidden[mask], within=work)
-    logprobs, entropies, top_ids, top_logprobs, chosen, apart = (_spread(x, mask) for x in found)
+    logprobs, entropies, top_ids, top_logprobs, chosen, apart, totals = (
+        _spread(x, mask) for x in found
+    )
     return TokenScores(
         logprobs,
         entropies,
@@ -159,6 +164,7 @@ def head_scores(
         top_logprobs if top_k else None,
         chosen if chosen_ids.shape[-1] else None,
         apart if teacher is not None else None,
+        totals,
     )
 
 
@@ -170,17 +176,18 @@ def _chunk_scores(
     told: Float[Tensor, "chunk teacher_hidden"],
     top_k: int,
     teacher: TeacherHead | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     logits = _logits(head, hidden)
     total = logits.logsumexp(dim=-1)
     picked = logits.gather(-1, torch.cat([targets[:, None], chosen_ids], dim=1)) - total[:, None]
     with torch.no_grad():
         probabilities = (logits - total[:, None]).exp_()
         entropy = total - (probabilities * logits).sum(dim=-1)
-        top = logits.topk(top_k, dim=-1)
+        top = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
         top_logprobs = top.values - total[:, None]
     apart = torch.zeros_like(entropy) if teacher is None else _apart(logits, teacher, told)
-    return picked[:, 0], entropy, top.indices, top_logprobs, picked[:, 1:], apart
+    named = picked[:, 0], entropy, top.indices, top_logprobs, picked[:, 1:]
+    return *named, apart, total.detach()
 
 
 def _logits(head: nn.Linear, hidden: Float[Tensor, "chunk _"]) -> Float[Tensor, "chunk vocab"]:

@@ -85,6 +85,28 @@ def drop_gathered(network: nn.Module) -> None:
                 pass  # leaving frees them
 
 
+def free_weights(network: nn.Module) -> None:
+    """Give back the memory of a network that is not called again; a collective.
+
+    Whoever drops its last own reference to a network leaves others': DDP's and DeepSpeed's lists of
+    parameters. So the weights themselves are let go, and ZeRO-3 told not to expect them: it would
+    gather what it has seen in earlier steps, and small weights behind each.
+    """
+    drop_gathered(network)
+    parameters: list[Any] = list(network.parameters())
+    if is_zero3_sharded(network) and (offload := _zero3_offload(network)) is not None:
+        coordinator = offload.get_param_coordinator()
+        if coordinator.is_complete_trace():
+            coordinator._invalidate_trace()
+        freed = {id(parameter) for parameter in parameters}
+        kept = [p for p in offload.persistent_parameters if id(p) not in freed]
+        offload.persistent_parameters[:] = kept  # the optimizer's list, too
+    for tensor in [*parameters, *network.buffers()]:
+        for part in (tensor, getattr(tensor, "ds_tensor", None)):
+            if part is not None and not isinstance(part, DTensor):
+                part.data = part.data.new_empty(0)
+
+
 def even_turns(turns: Sequence[slice], device: torch.device) -> list[slice]:
     """As many turns as any process has, the last one repeated; a collective.
 
@@ -162,15 +184,24 @@ def _zero3_gathered(model: nn.Module) -> Iterator[None]:
 def _drop_prefetched(model: nn.Module) -> None:
     """Wait for what ZeRO-3 is gathering ahead of its use, and drop it.
 
-    What is still on its way can be neither used nor dropped by others. Only the engine's
-    coordinator knows it, and only hooks know the coordinator. It gathers again what it misses, so
-    its trace of modules stays valid.
+    What is still on its way can be neither used nor dropped by others. It is gathered again where
+    it is missed, so the coordinator's trace of modules stays valid.
+    """
+    offload = _zero3_offload(model)
+    if offload is not None:
+        offload.get_param_coordinator()._clean_inflight_param_registry()
+
+
+def _zero3_offload(model: nn.Module) -> Any:
+    """What gathers weights for an engine; None where none has the network yet.
+
+    Only hooks know it.
     """
     for hook in model._forward_pre_hooks.values():
-        offload: Any = inspect.getclosurevars(inspect.unwrap(hook)).nonlocals.get("self")
-        if hasattr(offload, "get_param_coordinator"):
-            offload.get_param_coordinator()._clean_inflight_param_registry()
-            return
+        found: Any = inspect.getclosurevars(inspect.unwrap(hook)).nonlocals.get("self")
+        if hasattr(found, "get_param_coordinator"):
+            return found
+    return None
 
 
 @contextmanager

@@ -59,23 +59,70 @@ def sampled_log_ratio(
     return teacher_logprobs.detach() - student_logprobs.detach()
 
 
+def rounded_log_ratio(
+    teacher_logits: Float[Tensor, "*seq support"],
+    student_logits: Float[Tensor, "*seq support"],
+    is_counted: Bool[Tensor, "*seq support"],
+) -> Float[Tensor, "*seq"]:
+    """`support_log_ratio` in bfloat16, as VISD's released code has it: no equation of the paper.
+
+    Logits, each log-softmax and Δ are rounded. Logits of 8 to 32 are then 0.06 to 0.125 apart, so
+    that Δ is exactly 0 where the two networks nearly agree.
+
+    Args:
+        teacher_logits: Of the support's ids, the realized one first; as the head gives them, since
+            a constant matters here.
+        student_logits: The same.
+        is_counted: From `local_support`.
+
+    Returns:
+        The rounded Δ, in float32.
+    """
+    sides = [
+        logits.detach().bfloat16().masked_fill(~is_counted, -torch.inf).log_softmax(dim=-1)[..., 0]
+        for logits in (teacher_logits, student_logits)
+    ]
+    return (sides[0] - sides[1]).float()
+
+
+def rounded_logprobs(
+    logprobs: Float[Tensor, "*seq"], normalizers: Float[Tensor, "*seq"]
+) -> Float[Tensor, "*seq"]:
+    """Log-probabilities under the whole vocabulary, as bfloat16 logits give them in bfloat16."""
+    logits = (logprobs + normalizers).detach().bfloat16()
+    return (logits.float() - normalizers).bfloat16()
+
+
+def check_clip(clip: float | None) -> None:
+    """Refuse a bound that lets a weight turn the reward's direction.
+
+    Raises:
+        ValueError: Outside of [0, 1); None is no bound.
+    """
+    if clip is not None and not 0.0 <= clip < 1.0:
+        raise ValueError(
+            f"credit.clip {clip}: expected 0 <= clip < 1, else weights may turn signs, or null for "
+            "no bound"
+        )
+
+
 def token_weights(
-    log_ratio: Float[Tensor, "rows seq"], advantages: Float[Tensor, " rows"], clip: float
+    log_ratio: Float[Tensor, "rows seq"], advantages: Float[Tensor, " rows"], clip: float | None
 ) -> Float[Tensor, "rows seq"]:
     """M = clip(exp(sign(A) Δ), 1 - ε, 1 + ε) (VISD Eq. 5-6, 25).
 
-    Positive for `clip` < 1, so that no weight turns the reward's direction (Eq. 27). Where the
-    advantage is 0 the weight is 1: such a rollout moves nothing and needs no teacher.
+    Positive for `clip` < 1, so that no weight turns the reward's direction (Eq. 27), and without a
+    bound too; but then one token may weigh as much as all others. Where the advantage is 0 the
+    weight is 1: such a rollout moves nothing and needs no teacher.
 
     Args:
         log_ratio: Δ of each token.
         advantages: A of each rollout.
-        clip: ε_w, in [0, 1).
+        clip: ε_w, in [0, 1); None = no bound.
     """
-    if not 0.0 <= clip < 1.0:
-        raise ValueError(f"credit.clip {clip}: expected 0 <= clip < 1, else weights may turn signs")
+    check_clip(clip)
     weights = (advantages.sign()[:, None] * log_ratio).exp()
-    return weights.clamp(1.0 - clip, 1.0 + clip)
+    return weights if clip is None else weights.clamp(1.0 - clip, 1.0 + clip)
 
 
 def mixed_credit(weights: Float[Tensor, "rows seq"], mix: float) -> Float[Tensor, "rows seq"]:

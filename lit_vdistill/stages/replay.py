@@ -1,7 +1,7 @@
 """Replay: what a privileged teacher thinks of the student's own tokens."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,12 +16,16 @@ from lit_vdistill.models.logprobs import HeadRequest, TokenScores, completion_lo
 from lit_vdistill.models.prompt import EncodedPrompt, split_prompt
 from lit_vdistill.models.tokens import plain_ids
 from lit_vdistill.objectives.credit import (
+    check_clip,
     local_support,
     mixed_credit,
+    rounded_log_ratio,
+    rounded_logprobs,
     sampled_log_ratio,
     support_log_ratio,
     token_weights,
 )
+from lit_vdistill.objectives.precision import widened
 from lit_vdistill.responses.prompts import Conditioning, privileged_text
 from lit_vdistill.stages.averages import StepMetrics
 from lit_vdistill.stages.method import TokenMethod, TokenTerms
@@ -36,8 +40,9 @@ class CreditConfig:
 
     mix: float = 0.5
     """λ of Eq. 7: share of the credit that the teacher decides; `LambdaAnnealing` lowers it."""
-    clip: float = 0.2
-    """ε_w of Eq. 6: weights stay within 1 ± it."""
+    clip: float | None = 0.2
+    """ε_w of Eq. 6: weights stay within 1 ± it; null bounds nothing, and one token may then weigh
+    as much as all others."""
     support: Support = "top_k"
     """Compare on the teacher's `top_k` and the token itself, or by the `sampled_token` alone (the
     whole vocabulary, as RLSD)."""
@@ -47,6 +52,13 @@ class CreditConfig:
     """What the teacher knows: `none`, the `answer`, with `evidence`, with `feedback` too."""
     judge_timeout_s: float = 120.0
     """Seconds in which the judge must answer; later it has failed on all it was asked."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type in which both log-softmaxes and Δ are computed; `bfloat16` rounds as VISD's released
+    code does."""
+
+    def __post_init__(self) -> None:
+        """Refuse a bound that is none; see `check_clip`."""
+        check_clip(self.clip)
 
 
 class NoReplay(TokenMethod):
@@ -64,7 +76,7 @@ class Replay(TokenMethod):
 
     def __init__(
         self,
-        teacher: PreTrainedModel,
+        teacher: PreTrainedModel | None,
         processor: ProcessorMixin,
         config: CreditConfig,
         mix: Callable[[], float],
@@ -75,7 +87,7 @@ class Replay(TokenMethod):
         """Prepare; nothing runs before `request`.
 
         Args:
-            teacher: The privileged network.
+            teacher: The privileged network; None where Δ is known already.
             processor: Its processor.
             config: How its view becomes credit.
             mix: Gives λ at present; it moves between the updates of a window, Δ does not.
@@ -83,9 +95,11 @@ class Replay(TokenMethod):
             advantages: One a rollout.
             active: Rollouts that are replayed, in rising order.
         """
-        self.teacher, self.processor, self.config, self.mix = teacher, processor, config, mix
+        self.processor, self.config, self.mix = processor, config, mix
+        self.teacher = teacher
+        """Let go once Δ is known, as the next: a window's method lives longer."""
         self.part: Experience | None = part
-        """Let go once Δ is known: it is on the device, a window's method lives longer."""
+        """On the device."""
         self.advantages = advantages
         self.active = list(active)
         self.is_active = torch.zeros_like(advantages, dtype=torch.bool)
@@ -93,13 +107,15 @@ class Replay(TokenMethod):
         self.asked: JudgeCall | None = None
         """Feedback on the active rollouts, once the judge has written it; empty = not asked."""
         self.is_viewed = False
-        """Whether `view` is to be filled; costs one more row of the teacher."""
+        """Whether `view` is to be filled; where there is feedback, costs one more row of the
+        teacher."""
         self.view: TokenView | None = None
-        """The rollout that moves most, as the teacher saw it."""
+        """The rollout that moves most, as the teacher saw it; None at λ = 0, which uses nothing."""
         self.log_ratio: Float[Tensor, "rows seq"] | None = None
         """Δ of the window's first update."""
         self._told: _Told | None = None
-        self._known: tuple[int, _Told] | None = None
+        self._most: int | None = None
+        self._unjudged: _Told | None = None
         self._feedback: list[str | None] = []
 
     def state(self) -> dict[str, Tensor]:
@@ -115,11 +131,13 @@ class Replay(TokenMethod):
         self._feedback = self.asked.result() or [None] * len(self.active)
         if not self.active:
             return HeadRequest()
-        self._told = self._ask(states, self.active, self._feedback, self.config.conditioning)
+        self._told = self._ask(states, self.active, self._feedback)
         if self.is_viewed:
             most = max(self.active, key=lambda row: abs(self.advantages[row].item()))
-            support = self._told.row(self.active.index(most))
-            self._known = most, self._ask(states, [most], [None], "answer", support)
+            self._most = most
+            if self.config.conditioning == "feedback":
+                support = self._told.row(self.active.index(most))
+                self._unjudged = self._ask(states, [most], [None], support)
         if self._told.ids is None:
             return HeadRequest()
         _, width, size = self._told.ids.shape
@@ -136,10 +154,15 @@ class Replay(TokenMethod):
             metrics.add_sum("judge/rollouts", self.advantages[self.active].ne(0).sum())
             metrics.add("judge/failures", float(failures), float(len(judged)))
         weights = token_weights(self.log_ratio, self.advantages, self.config.clip)
-        if self._known is not None:
-            self.view = self._view(*self._known, scores, weights)
-        self._told = self._known = self.part = None  # on the device, and not needed again
         mix = self.mix()
+        if self._most is not None:
+            self.view = self._view(self._most, scores, weights)
+        elif self.view is not None:
+            self.view = replace(self.view, mix=mix)
+        if mix == 0.0:
+            self.view = None
+        self._told = self._most = self._unjudged = self.part = None  # not needed again
+        self.teacher = None
         metrics.add("credit/lambda", mix, 1.0)
         for name, side in (("better", self.advantages > 0), ("worse", self.advantages < 0)):
             metrics.add_mean(f"credit/weight_{name}", weights[scores.mask & side[:, None]])
@@ -152,12 +175,13 @@ class Replay(TokenMethod):
         states: CompletionStates,
         chosen: Sequence[int],
         feedback: Sequence[str | None],
-        conditioning: Conditioning,
         support: "_Told | None" = None,
     ) -> "_Told":
         """The teacher's view of some rollouts, on its own top K or on a given support."""
         assert self.part is not None
-        prompts, rows = replay_rows(self.processor, self.part, chosen, feedback, conditioning)
+        assert self.teacher is not None
+        how = self.config.conditioning
+        prompts, rows = replay_rows(self.processor, self.part, chosen, feedback, how)
         realized = states.ids[list(chosen), : max(len(row.completion_ids) for row in rows)]
         is_local = self.config.support == "top_k"
         ids = realized[..., None] if support is None or support.ids is None else support.ids
@@ -165,35 +189,44 @@ class Replay(TokenMethod):
         request = HeadRequest(top_k=top_k, chosen_ids=ids) if is_local else HeadRequest()
         with torch.no_grad():
             scores = completion_logprobs(self.teacher, prompts, rows, request)
+        assert scores.normalizers is not None
         if not is_local:
-            return _Told(scores.logprobs, scores.mask)
+            return _Told(scores.logprobs, scores.normalizers, scores.mask)
         assert scores.chosen_logprobs is not None
+        logprobs = scores.chosen_logprobs
         if support is not None:
-            return _Told(scores.chosen_logprobs, scores.mask, support.ids, support.is_counted)
+            where = support.ids, support.is_counted
+            return _Told(logprobs, scores.normalizers, scores.mask, *where)
         assert scores.top_ids is not None
         assert scores.top_logprobs is not None
-        logprobs = torch.cat([scores.chosen_logprobs, scores.top_logprobs], dim=-1)
-        return _Told(logprobs, scores.mask, *local_support(scores.top_ids, realized))
+        logprobs = torch.cat([logprobs, scores.top_logprobs], dim=-1)
+        where = local_support(scores.top_ids, realized)
+        return _Told(logprobs, scores.normalizers, scores.mask, *where)
 
     def _log_ratio(self, scores: TokenScores) -> Float[Tensor, "rows seq"]:
         """Δ of every token; 0 where nobody was asked."""
         log_ratio = torch.zeros_like(scores.logprobs)
         if self._told is not None:
-            found = self._told.log_ratio(scores, self.active)
+            found = self._told.log_ratio(scores, self.active, self.config.dtype)
             log_ratio[self.is_active, : found.shape[1]] = found
         return log_ratio
 
     def _view(
-        self, row: int, known: "_Told", scores: TokenScores, weights: Float[Tensor, "rows seq"]
+        self, row: int, scores: TokenScores, weights: Float[Tensor, "rows seq"]
     ) -> "TokenView":
         assert self.log_ratio is not None
         length = int(scores.mask[row].sum())
+        feedback, unjudged = self._feedback[self.active.index(row)], None
+        if feedback is not None and self._unjudged is not None:
+            found = self._unjudged.log_ratio(scores, [row], self.config.dtype)
+            unjudged = tuple(found[0].tolist())
         return TokenView(
             rollout=row,
-            answer_log_ratio=tuple(known.log_ratio(scores, [row])[0].tolist()),
-            feedback_log_ratio=tuple(self.log_ratio[row, :length].tolist()),
+            log_ratio=tuple(self.log_ratio[row, :length].tolist()),
+            unjudged_log_ratio=unjudged,
             weights=tuple(weights[row, :length].tolist()),
-            feedback=self._feedback[self.active.index(row)],
+            mix=self.mix(),
+            feedback=feedback,
         )
 
 
@@ -235,25 +268,21 @@ def replay_rows(
 
 @dataclass(frozen=True, slots=True)
 class TokenView:
-    """One rollout under two teachers (VISD Appendix E.4); a value a token."""
+    """One rollout as a step used it, and without the judge (VISD Appendix E.4); a value a token."""
 
     rollout: int
     """Which one, counted over all groups of its piece."""
-    answer_log_ratio: tuple[float, ...]
-    """Δ when the teacher knows the answer only (Eq. 29), on the support of the one that knows more:
-    Eqs. 29-31 leave open whose it is."""
-    feedback_log_ratio: tuple[float, ...]
-    """Δ that the step learnt from: with evidence and feedback too (Eq. 30), unless configured."""
+    log_ratio: tuple[float, ...]
+    """Δ that the step learnt from, as configured (Eq. 22; Eq. 30 where there was feedback)."""
+    unjudged_log_ratio: tuple[float, ...] | None
+    """Δ of a teacher that is told the same but the judge's words (Eq. 29), on the support of the
+    one that is told them: Eqs. 29-31 leave open whose it is. None where there were none."""
     weights: tuple[float, ...]
-    """m of Eq. 25 from the latter."""
+    """m of Eq. 25."""
+    mix: float
+    """λ of the step, with which m became credit (Eq. 26)."""
     feedback: str | None
     """What the judge said."""
-
-    @property
-    def judge_log_ratio(self) -> tuple[float, ...]:
-        """δ of Eq. 31: what the judge's words add."""
-        pairs = zip(self.feedback_log_ratio, self.answer_log_ratio, strict=True)
-        return tuple(told - known for told, known in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +291,7 @@ class _Told:
 
     logprobs: Tensor
     """Of each token, `[asked seq]`, or of each id of its support, `[asked seq support]`."""
+    normalizers: Float[Tensor, "asked seq"]
     mask: Bool[Tensor, "asked seq"]
     ids: Int[Tensor, "asked seq support"] | None = None
     """The realized token and the teacher's top K; None = compared on the whole vocabulary."""
@@ -272,16 +302,29 @@ class _Told:
         place = (slice(index, index + 1), slice(int(self.mask[index].sum())))
         ids = None if self.ids is None else self.ids[place]
         is_counted = None if self.is_counted is None else self.is_counted[place]
-        return _Told(self.logprobs[place], self.mask[place], ids, is_counted)
+        parts = (values[place] for values in (self.logprobs, self.normalizers, self.mask))
+        return _Told(*parts, ids, is_counted)
 
-    def log_ratio(self, scores: TokenScores, rows: Sequence[int]) -> Float[Tensor, "asked seq"]:
+    def log_ratio(
+        self, scores: TokenScores, rows: Sequence[int], dtype: str
+    ) -> Float[Tensor, "asked seq"]:
         """Δ of every token, from what the student says about it, 0 at padding."""
-        width = self.mask.shape[1]
+        chosen, width = list(rows), self.mask.shape[1]
+        assert scores.normalizers is not None
+        totals = self.normalizers, scores.normalizers[chosen, :width]
         if self.ids is None or self.is_counted is None:
-            student = scores.logprobs[list(rows), :width]
-            ratio = sampled_log_ratio(self.logprobs, student)
+            sides = [self.logprobs, scores.logprobs[chosen, :width]]
+            if dtype == "bfloat16":
+                sides = [rounded_logprobs(*pair) for pair in zip(sides, totals, strict=True)]
+            ratio = widened(sampled_log_ratio(*sides))
         else:
             assert scores.chosen_logprobs is not None
-            student = scores.chosen_logprobs[list(rows), :width]
-            ratio = support_log_ratio(self.logprobs, student, self.is_counted)
+            sides = [self.logprobs, scores.chosen_logprobs[chosen, :width]]
+            if dtype == "bfloat16":
+                logits = [
+                    side + total[..., None] for side, total in zip(sides, totals, strict=True)
+                ]
+                ratio = rounded_log_ratio(*logits, self.is_counted)
+            else:
+                ratio = support_log_ratio(*sides, self.is_counted)
         return ratio.masked_fill(~self.mask, 0.0)

@@ -1,21 +1,27 @@
 """VISD: token credit from a privileged teacher that replays the student's own tokens."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.judge.call import JudgeCall
 from lit_vdistill.judge.judge import Judge, JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.models.ema import EMAWeights
-from lit_vdistill.models.sharding import is_sharded
+from lit_vdistill.models.sharding import free_weights, is_sharded
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.method import Kept, TokenMethod
+from lit_vdistill.stages.networks import has_network, saved_weights
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.replay import CreditConfig, NoReplay, Replay
 from lit_vdistill.stages.step import Experience
@@ -34,7 +40,8 @@ class VISDModule(OnPolicyModule):
     5. Δ on the teacher's top K and the token (Eq. 3-4), m = clip(exp(sign(A) Δ)) (Eq. 5-6).
     6. Credit (1 - λ) + λ m on each token's advantage (Eq. 7), clipped surrogate (Eq. 9).
     7. `EMATeacherUpdate` moves the teacher (Eq. 8), `LambdaAnnealing` lowers λ; at λ = 0 neither
-       judge nor teacher is called, and the loss is GRPO's to the bit.
+       judge nor teacher is called, the loss is GRPO's to the bit, and the teacher's memory is given
+       back (`free_teacher`).
     """
 
     def __init__(
@@ -74,16 +81,61 @@ class VISDModule(OnPolicyModule):
         self._ema = EMAWeights()
 
     def load_networks(self) -> None:
-        """Load the policy, and copy it into the teacher."""
+        """Load the policy, and copy it into the teacher where there is still one."""
         super().load_networks()
-        if self.credit_config.mix:
+        if self.credit_config.mix and not self._goes_on_without_teacher():
             self.ema_teacher = self.copy_of_start().requires_grad_(False).eval()
 
-    def update_teacher(self, rate: float) -> None:
+    def on_train_start(self) -> None:
+        """Warn of credit without a bound; see `VLMStage.on_train_start`."""
+        super().on_train_start()
+        if self.credit_config.mix and self.credit_config.clip is None:
+            rank_zero_warn(
+                "model.credit.clip is null: nothing bounds a token's weight exp(sign(A) Δ), and a "
+                "few tokens may decide a step; VISD clips at 0.2"
+            )
+
+    def on_train_batch_start(self, batch: WindowTurn, batch_idx: int) -> None:
+        """Free the teacher before the first step at λ = 0, which all processes reach together."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self.credit_mix == 0.0 and batch.is_first:
+            self.free_teacher()
+
+    def free_teacher(self) -> None:
+        """Give back the memory of the teacher and of its float32 weights; a collective.
+
+        λ does not rise again. A checkpoint then has no teacher, and a run that goes on from it
+        neither.
+        """
+        if self.ema_teacher is not None:
+            free_weights(self.ema_teacher)
+            self.ema_teacher = None
+            self._ema.master = {}
+            gc.collect()  # modules and their hooks are cycles
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Free the teacher first where a checkpoint has none; see `Module.load_state_dict`."""
+        if not has_network(state_dict, "ema_teacher"):
+            self.free_teacher()
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _goes_on_without_teacher(self) -> bool:
+        """Whether the run goes on from a checkpoint without one, as far as it must be known here.
+
+        Under FSDP2 alone: it fills the networks that there are, and asks for each of their weights.
+        """
+        if not self._trainer or not isinstance(self.trainer.strategy, ModelParallelStrategy):
+            return False
+        path = self.trainer.ckpt_path
+        return path is not None and not has_network(saved_weights(Path(path)), "ema_teacher")
+
+    def update_teacher(self, rate: float, *, in_place: bool = False) -> None:
         """Move the teacher towards the policy (Eq. 8); `EMATeacherUpdate` calls it."""
         if self.ema_teacher is not None:
             assert self.policy is not None
-            self._ema.update(self.ema_teacher, self.policy, rate)
+            self._ema.update(self.ema_teacher, self.policy, rate, in_place=in_place)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the float32 weights of a teacher that is stored in less."""
@@ -103,12 +155,17 @@ class VISDModule(OnPolicyModule):
         """Ask the judge about rollouts that will move something; nothing to ask at λ = 0."""
         if not kept and (kept is not None or self.credit_mix == 0.0):
             return NoReplay()
-        assert self.ema_teacher is not None
+        if not kept and self.ema_teacher is None:
+            raise RuntimeError(
+                f"λ is {self.credit_mix:g} again at step {self.global_step}, but was 0 before, and "
+                "the teacher is gone: let the schedule of λ end at 0 once, or keep it above"
+            )
         weights = part.row_weights(advantages.device)
         moving = advantages if weights is None else advantages * weights
         told = moving.nonzero()[:, 0].tolist()
         # All processes gather a sharded teacher together; what moves nothing is not judged.
-        active = told or ([0] if is_sharded(self.ema_teacher) else [])
+        is_collective = self.ema_teacher is not None and is_sharded(self.ema_teacher)
+        active = told or ([0] if is_collective else [])
         replay = Replay(
             self.ema_teacher,
             self.processor,

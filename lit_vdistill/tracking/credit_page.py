@@ -6,7 +6,7 @@ is one file, needs no network, and escapes all text that a model wrote.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,18 @@ from typing import Any
 from lit_vdistill.tracking.credit_style import STYLE, css, token_colour
 
 _FULL = 1.0
-"""|Δ| from which on a colour is full."""
+"""|Δ| from which on a colour is full, and a change of credit that nothing bounds."""
+_TOLD = {
+    "none": "told nothing",
+    "answer": "told the answer",
+    "evidence": "told answer and evidence",
+    "feedback": "told answer, evidence and feedback",
+}
+"""By `credit.conditioning`."""
 
 
 def credit(run: str, sample: str | None = None, out: str | None = None) -> None:
-    """Write a page about each recorded rollout, its tokens under two teachers; name the last one.
+    """Write a page about each recorded rollout and the credit of its tokens; name the last one.
 
     Args:
         run: Folder of a run with `callbacks.TokenCreditView`.
@@ -58,12 +65,6 @@ def credit_page(record: dict[str, Any], before: str | None = None, after: str | 
         before: File of the page about the rollout recorded before; None for the first.
         after: The same for the next.
     """
-    answer, told = record["answer_log_ratio"], record["feedback_log_ratio"]
-    judge = [late - early for late, early in zip(told, answer, strict=True)]
-    # Less blame is for a token as more praise is: with A < 0 a weight above 1 is against it.
-    sign = 1.0 if record["advantage"] > 0 else -1.0
-    moved = [sign * (weight - 1) for weight in record["weights"]]
-    tokens, clip = record["tokens"], record["clip"]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -73,17 +74,46 @@ def credit_page(record: dict[str, Any], before: str | None = None, after: str | 
 <h1>Token credit: {escape(record["sample"])}, rollout {int(record["rollout"])}</h1>
 {_facts(record)}
 {_frames(record["frames"])}
-{_legend(clip)}
+{_legend(record)}
 <div class="views">
-{_section("Δ, answer only (Eq. 29)", tokens, answer)}
-{_section("Δ, with evidence and feedback (Eq. 30)", tokens, told)}
-{_section("δ, what evidence and feedback add (Eq. 31)", tokens, judge)}
-{_section("Credit, (m - 1) × sign of A (Eq. 25)", tokens, moved, full=clip)}
+{"".join(_sections(record))}
 </div>
 {_siblings(record)}
 {_navigation(before, after)}
 </body></html>
 """
+
+
+def _sections(record: dict[str, Any]) -> Iterator[str]:
+    """What the step used, and beside it what it would be without the judge's words."""
+    tokens, told, unjudged = (
+        record[name] for name in ("tokens", "log_ratio", "unjudged_log_ratio")
+    )
+    name, equation = _told(record), "Eq. 22"
+    if unjudged is not None:
+        equation = "Eq. 30"
+        yield _section(f"Δ, {_TOLD['evidence']} (Eq. 29)", tokens, unjudged)
+    yield _section(f"Δ, {name} ({equation})", tokens, told)
+    if unjudged is not None:
+        added = [late - early for late, early in zip(told, unjudged, strict=True)]
+        yield _section("δ, what the judge's feedback adds (Eq. 31)", tokens, added)
+    # Less blame is for a token as more praise is: with A < 0 a weight above 1 is against it.
+    factor = record["mix"] if record["advantage"] > 0 else -record["mix"]
+    moved = [factor * (weight - 1) for weight in record["weights"]]
+    title = "Credit, λ (m - 1) × sign of A (Eq. 26)"
+    yield _section(title, tokens, moved, full=_bound(record), digits=3)
+
+
+def _told(record: dict[str, Any]) -> str:
+    """What the teacher was told: a judge that failed adds nothing."""
+    has_words = record["feedback"] is not None
+    how = record["conditioning"]
+    return _TOLD["evidence" if how == "feedback" and not has_words else how]
+
+
+def _bound(record: dict[str, Any]) -> float:
+    """How far credit may be from 1, λ ε (Eq. 28)."""
+    return _FULL if record["clip"] is None else record["mix"] * record["clip"]
 
 
 def _navigation(before: str | None, after: str | None) -> str:
@@ -101,45 +131,65 @@ def _facts(record: dict[str, Any]) -> str:
         "step": record["step"],
         "advantage A": f"{record['advantage']:+.3f}",
         "reward": _parts(record["rewards"]),
-        "judge": record["feedback"] or "no feedback: the judge failed",
+        "teacher": f"{_told(record)}; compared on {_support(record)}",
+        "credit": f"λ {record['mix']:.3f}, m {_clip(record['clip'])}",
     }
+    if record["conditioning"] == "feedback":
+        facts["judge"] = record["feedback"] or "no feedback: the judge failed"
     rows = (f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
     return f"<dl>{''.join(rows)}</dl>"
+
+
+def _clip(clip: float | None) -> str:
+    return "without bound" if clip is None else f"within 1 ± {clip:g}"
+
+
+def _support(record: dict[str, Any]) -> str:
+    if record["support"] == "top_k":
+        return f"its top {record['top_k']} and the token itself"
+    return "the token itself, under the whole vocabulary"
 
 
 def _parts(rewards: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in rewards.items())
 
 
-def _legend(clip: float) -> str:
+def _legend(record: dict[str, Any]) -> str:
     """What a colour means; the same in every section, whichever sign the advantage has."""
 
-    def scale(full: float) -> str:
+    def scale(full: float, digits: int) -> str:
         shares = (-1.0, -0.5, 0.0, 0.5, 1.0)
-        return "".join(_token("", share * full, full) for share in shares)
+        spans = "".join(_token("", share * full, full, digits) for share in shares)
+        return f'<span class="tokens">{spans}</span>'
 
+    end = "and beyond" if record["clip"] is None else "its bound"
     return (
         f'<p class="note">Blue: the teacher is for the token, which it finds more probable than '
         f"the student does; the step raises it more, or lowers it less. Orange: it is against it."
-        f'<br>Δ and δ: <span class="tokens">{scale(_FULL)}</span> and beyond.'
-        f'<br>Credit: <span class="tokens">{scale(clip)}</span>, its clip.</p>'
+        f"<br>Δ and δ: {scale(_FULL, 2)} and beyond."
+        f"<br>Credit: {scale(_bound(record), 3)} {end}.</p>"
     )
 
 
 def _section(
-    title: str, tokens: Sequence[str], values: Sequence[float], full: float = _FULL
+    title: str,
+    tokens: Sequence[str],
+    values: Sequence[float],
+    full: float = _FULL,
+    digits: int = 2,
 ) -> str:
-    spans = "".join(_token(token, value, full) for token, value in zip(tokens, values, strict=True))
+    pairs = zip(tokens, values, strict=True)
+    spans = "".join(_token(token, value, full, digits) for token, value in pairs)
     return f'<section><h2>{escape(title)}</h2><div class="tokens">{spans}</div></section>'
 
 
-def _token(token: str, value: float, full: float) -> str:
+def _token(token: str, value: float, full: float, digits: int) -> str:
     """A token over its number; a line ends behind one that ends a line, blanks alone are seen."""
     shown = escape((token if token.strip(" ") else token.replace(" ", "␣")).replace("\n", "⏎"))
-    colour = css(token_colour(value / full))
+    colour = css(token_colour(value / full if full else 0.0))
     return (
-        f'<span class="token" style="background:{colour}">{shown}<small>{value:+z.2f}</small>'
-        f"</span>{'<br>' * token.endswith(chr(10))}"
+        f'<span class="token" style="background:{colour}">{shown}'
+        f"<small>{value:+z.{digits}f}</small></span>{'<br>' * token.endswith(chr(10))}"
     )
 
 

@@ -15,7 +15,13 @@ def stage(monkeypatch):
     """A VISD stage without networks, which counts how its teacher is moved."""
     stage = VISDModule(VLMConfig("tiny/qwen3-vl"), [Answer(), ThinkPoint(sigma_s=4.0)])
     stage.rates = []
-    monkeypatch.setattr(stage, "update_teacher", stage.rates.append)
+    stage.in_place = []
+
+    def update(rate, *, in_place=False):
+        stage.rates.append(rate)
+        stage.in_place.append(in_place)
+
+    monkeypatch.setattr(stage, "update_teacher", update)
     monkeypatch.setattr(stage, "log", lambda *args, **kwargs: None)
     return stage
 
@@ -61,6 +67,7 @@ def test_sigma_narrows_in_any_stage_with_rollouts(stage):
     ("mode", "expected"),
     [
         ("ema", [0.01] * 4),
+        ("ema_in_place", [0.01] * 4),
         ("current", [1.0] * 4),
         ("sync_n", [1.0, 1.0]),
         ("frozen", []),
@@ -72,6 +79,7 @@ def test_the_teacher_moves_once_an_optimizer_step(stage, mode, expected):
     for step in (0, 1, 1, 2, 2, 3, 4):  # two batches a step, and one before the first
         update.on_train_batch_end(at(step), stage, None, None, 0)
     assert stage.rates == expected
+    assert stage.in_place == [mode == "ema_in_place"] * len(expected)
 
 
 def test_a_resumed_run_does_not_move_the_teacher_for_its_first_batch_twice(stage):

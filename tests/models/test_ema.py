@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -38,3 +39,32 @@ def test_a_bfloat16_student_moves_its_teacher_as_in_float32():
     assert master[0, 0].item() == pytest.approx(expected, abs=1e-6)
     assert teacher.lm_head.weight[0, 0].item() == 1.0078125  # nearest to it in bfloat16
     assert stalled.item() == 1.0
+
+
+def test_in_place_a_bfloat16_teacher_rounds_product_and_sum():
+    """Below 1 its steps are 1/256: 0.99 rounds to 253/256, and a hundredth of 1.03125 more is
+    nearest to 1 again, though the student is 4 steps away."""
+    student = load_model(VLMConfig("tiny/qwen3-vl", dtype="bfloat16"))
+    teacher, ema = copy.deepcopy(student), EMAWeights()
+    with torch.no_grad():
+        teacher.lm_head.weight.fill_(1.0)
+        student.lm_head.weight.fill_(1.03125)
+    found = []
+    for _ in range(3):
+        ema.update(teacher, student, 0.01, in_place=True)
+        found.append(teacher.lm_head.weight[0, 0].item())
+    assert found[0] == by_hand(1.0, 1.03125)
+    assert found[1:] == [by_hand(value, 1.03125) for value in found[:-1]]
+    assert ema.master == {}
+    assert found == [1.0] * 3
+
+
+def by_hand(teacher, student):
+    """(1 - 0.01) t, rounded, plus 0.01 s, rounded, in steps of bfloat16."""
+    return rounded(rounded(teacher * 0.99) + 0.01 * student)
+
+
+def rounded(value):
+    """To 8 significant binary digits."""
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa * 256), exponent - 8)

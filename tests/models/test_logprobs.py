@@ -265,3 +265,13 @@ def test_rollouts_that_are_not_the_policys_own_stop_the_run(families):
         check_gap(families["qwen3-vl"][0], 2.8)
     with pytest.raises(RuntimeError, match="nan nats"):
         check_gap(families["qwen3-vl"][0], float("nan"))
+
+
+def test_more_of_the_most_probable_than_there_are_words_is_all_of_them(family, make_prompt):
+    model, processor = family
+    words = model.config.get_text_config().vocab_size
+    rows = [Row(0, (300, 301))]
+    prompts = [make_prompt(processor, "b", "text")]
+    found = completion_logprobs(model, prompts, rows, HeadRequest(top_k=words + 7))
+    assert found.top_ids.shape[-1] == words
+    assert found.top_logprobs.exp().sum(-1).tolist()[0] == pytest.approx([1.0, 1.0], abs=1e-4)

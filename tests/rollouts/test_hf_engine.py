@@ -43,7 +43,7 @@ def count_calls(target, name):
     delattr(target, name)
 
 
-def test_greedy_equals_stock_generate_token_by_token(engine, prompts):
+def test_greedy_equals_stock_generate_token_by_token(engine, prompts, true_positions):
     greedy = SamplingConfig(max_completion_tokens=12, temperature=0.0)
     for prompt, (rollout,) in zip(
         prompts, engine.generate(prompts, 1, greedy, seed=0), strict=True

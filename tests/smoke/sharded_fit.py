@@ -5,6 +5,7 @@ MASTER_ADDR and MASTER_PORT set where there are several; CASES is a JSON list of
 case leaves its student at OUT and what its steps were at OUT.json.
 """
 
+import gc
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -16,9 +17,16 @@ from cpu_deepspeed import CPUDeepSpeed
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.tensor import DTensor
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from callbacks import EMATeacherUpdate, ExportStudent, RandomState, TokenCreditView
+from callbacks import (
+    EMATeacherUpdate,
+    ExportStudent,
+    LambdaAnnealing,
+    RandomState,
+    TokenCreditView,
+)
 from lit_vdistill import processes
 from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistillDataModule
 from lit_vdistill.data.prompt_config import PromptConfig
@@ -57,6 +65,8 @@ class Case:
     resume_from: str | None = None
     view_to: str | None = None
     """A folder for `TokenCreditView`."""
+    anneal_steps: int = 0
+    """Of VISD's λ, down to 0."""
 
 
 class PaidByTokens:
@@ -152,6 +162,8 @@ class Chronicle(Callback):
                 "loss": pl_module._values["train/loss"],
                 "rollouts": {name: ids for part, _ in everywhere for name, ids in part.items()},
                 "numbers": [number for _, number in everywhere],
+                "weight_bytes": processes.gather(weight_bytes()),
+                "has_teacher": bool(getattr(pl_module, "ema_teacher", None)),
             }
         )
 
@@ -179,6 +191,20 @@ class KeepConfig(Callback):
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint):
         checkpoint["lit_vdistill_config"] = yaml.safe_dump(self.config)
+
+
+def weight_bytes():
+    """Of all weights that anybody in this process still holds, shards of them included."""
+    gc.collect()
+    held = {}
+    for weight in [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]:
+        if isinstance(weight, torch.nn.Parameter):
+            for part in (weight, getattr(weight, "ds_tensor", None)):
+                part = part.to_local() if isinstance(part, DTensor) else part
+                if part is not None:
+                    storage = part.untyped_storage()
+                    held[storage.data_ptr()] = storage.nbytes()
+    return sum(held.values())
 
 
 class KeepTeacher(Callback):
@@ -215,6 +241,8 @@ def run(data, student, teacher, case):
     more = [UnlikeStates(), RandomState(), Chronicle(case.out), ExportStudent(case.out)]
     if case.method == "visd":
         more += [EMATeacherUpdate(rate=0.5), KeepTeacher(case.out)]
+    if case.anneal_steps:
+        more.append(LambdaAnnealing(case.anneal_steps))
     if case.view_to:
         more.append(TokenCreditView(case.view_to, every_n_steps=1))
     if case.save_to:

@@ -95,6 +95,49 @@ def test_zero_3_resumes_with_the_shards_of_a_bf16_teacher(fit_together, tmp_path
         assert all(torch.equal(shards[0][name], shards[1][name]) for name in shards[0])
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("strategy", "count"),
+    [
+        ("auto", 1),
+        *[
+            pytest.param(strategy, 2, marks=pytest.mark.matrix)
+            for strategy in ("ddp", "fsdp2", "fsdp2-file", "2", "3")
+        ],
+    ],
+)
+def test_behind_lambda_0_the_teacher_is_gone_and_stays_so(
+    fit_together, starting_student, tmp_path, strategy, count
+):
+    """λ is 0 from the third of five steps; two runs go on from before and from behind it."""
+    fixed = {"method": "visd", "strategy": strategy, "optimizer": "adamw", "num_steps": 5}
+    fixed |= {"anneal_steps": 2, "precision": "bf16-true" if strategy == "3" else "32-true"}
+    whole, saved = tmp_path / "whole", tmp_path / "saved"
+    resumed = {step: tmp_path / f"from-{step}" for step in (2, 4)}
+    fit_together([{**fixed, "out": str(whole), "save_to": str(saved)}], count)
+    goes_on = [
+        {**fixed, "out": str(out), "resume_from": str(saved / f"step={step}.ckpt")}
+        for step, out in resumed.items()
+    ]
+    fit_together(goes_on, count)
+    size = sum(w.nbytes for w in weights(starting_student).values()) // count
+    size //= 2 if strategy == "3" else 1
+    taken = steps(whole)
+    assert [step["has_teacher"] for step in taken] == [True, True, False, False, False]
+    for rank in range(count):
+        held = [step["weight_bytes"][rank] for step in taken]
+        sys.stdout.write(f"{strategy} rank {rank}: {held}, a network {size}\n")
+        # DDP's processes have all of it each.
+        freed = size * (count if strategy in ("ddp", "2") else 1)
+        assert held[1] - held[2] == pytest.approx(freed, rel=0.05)
+        assert held[2] == held[4]
+    ends = weights(whole)
+    for step, out in resumed.items():
+        assert [s["has_teacher"] for s in steps(out)] == [False] * (5 - step)
+        assert [s["loss"] for s in steps(out)] == [s["loss"] for s in taken[step:]]
+        assert all(torch.equal(weights(out)[name], ends[name]) for name in ends)
+
+
 @pytest.mark.matrix
 @pytest.mark.timeout(900)
 def test_checkpoints_of_two_processes_resume_on_one_and_on_four(fit_together, tmp_path):

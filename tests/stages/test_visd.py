@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lit_vdistill.data.window import WindowTurn
+from lit_vdistill.models.forward import completion_states
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import HeadRequest, completion_logprobs
 from lit_vdistill.models.prompt import split_prompt
@@ -239,32 +240,88 @@ def test_the_teacher_shares_a_frozen_tower(batch_of, prepare, monkeypatch):
     assert len(looks) == 1
 
 
-@pytest.mark.parametrize("support", ["top_k", "sampled_token"])
-def test_the_view_is_what_the_step_learnt_from(prepare, two_groups, credit_of, support):
-    """And it shows beside it what a replay by hand finds for a teacher that knows the answer."""
-    stage = prepare(visd(support=support, top_k=3, clip=0.99))
+def apart(stage):
+    """Give a stage's teacher other weights than the student's."""
     with torch.no_grad():
         for parameter in stage.ema_teacher.model.language_model.parameters():
             parameter.mul_(1.1)
-    _, factors, _ = credit_of(
-        stage, two_groups, torch.tensor([[0.5, -0.9], [0.0, 0.0]]), is_viewed=True
-    )
+    return stage
+
+
+MOVED = torch.tensor([[0.5, -0.9], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("support", ["top_k", "sampled_token"])
+def test_the_view_is_what_the_step_learnt_from(prepare, two_groups, credit_of, support):
+    """And what a replay by hand finds for a teacher that is told all but the judge's words."""
+    stage = apart(prepare(visd(support=support, top_k=3, clip=0.99)))
+    teacher = stage.ema_teacher
+    _, factors, _ = credit_of(stage, two_groups, MOVED, is_viewed=True)
     method = stage.outcomes[0].method
     view, rollout = method.view, two_groups.rollouts[1]
     length = len(rollout.completion_ids)
-    assert (view.rollout, view.feedback) == (1, "look again")
-    assert list(view.feedback_log_ratio) == method.log_ratio[1, :length].tolist()
+    assert (view.rollout, view.feedback, view.mix) == (1, "look again", 0.5)
+    assert list(view.log_ratio) == method.log_ratio[1, :length].tolist()
     # λ = 0.5: the factor is half of the weight, and a half.
     assert [0.5 + 0.5 * w for w in view.weights] == pytest.approx(factors[1, :length].tolist())
-    expected = answer_log_ratio(stage, two_groups, 1, 3 if support == "top_k" else None)
-    assert list(view.answer_log_ratio) == pytest.approx(expected, abs=1e-5)
-    assert list(view.feedback_log_ratio) != pytest.approx(expected, abs=1e-2)
-    judged = [told - known for told, known in zip(view.feedback_log_ratio, expected, strict=True)]
-    assert list(view.judge_log_ratio) == pytest.approx(judged, abs=1e-5)
+    stage.ema_teacher = teacher
+    expected = unjudged_log_ratio(stage, two_groups, 1, 3 if support == "top_k" else None)
+    assert list(view.unjudged_log_ratio) == pytest.approx(expected, abs=1e-5)
+    assert list(view.log_ratio) != pytest.approx(expected, abs=1e-2)
 
 
-def answer_log_ratio(stage, sampled, index, top_k):
-    """Δ of a teacher that knows the answer, on the top K of the one that knows more; by hand."""
+@pytest.mark.parametrize("conditioning", ["none", "answer", "evidence"])
+def test_no_words_of_a_judge_are_viewed_where_none_were_used(
+    prepare, two_groups, credit_of, monkeypatch, conditioning
+):
+    stage = apart(prepare(visd(conditioning=conditioning)))
+    replays = counted_replays(monkeypatch)
+    credit_of(stage, two_groups, MOVED, is_viewed=True)
+    view = stage.outcomes[0].method.view
+    assert (view.feedback, view.unjudged_log_ratio) == (None, None)
+    assert len(replays) == 1
+    assert any(view.log_ratio)
+
+
+def test_words_that_a_judge_did_not_find_add_nothing_to_the_view(
+    prepare, two_groups, credit_of, monkeypatch
+):
+    """But all processes make the same calls, whatever their judges found."""
+    stage = apart(prepare(visd(Scripted(feedback=None))))
+    replays = counted_replays(monkeypatch)
+    credit_of(stage, two_groups, MOVED, is_viewed=True)
+    view = stage.outcomes[0].method.view
+    assert (view.feedback, view.unjudged_log_ratio) == (None, None)
+    assert len(replays) == 2
+
+
+def counted_replays(monkeypatch):
+    calls = []
+
+    def counting(*args):
+        calls.append(args)
+        return completion_logprobs(*args)
+
+    monkeypatch.setattr("lit_vdistill.stages.replay.completion_logprobs", counting)
+    return calls
+
+
+def test_a_view_follows_lambda_within_a_window_and_ends_with_it(prepare, two_groups, credit_of):
+    """Δ is of the window's first update; a second one that uses less of it, or nothing, says so."""
+    stage = apart(prepare(visd()))
+    credit_of(stage, two_groups, MOVED, is_viewed=True)
+    outcome = stage.outcomes[0]
+    first = outcome.method.view
+    stage.credit_mix = 0.25
+    stage.policy_loss(two_groups, outcome)
+    assert outcome.method.view == replace(first, mix=0.25)
+    stage.credit_mix = 0.0
+    stage.policy_loss(two_groups, outcome)
+    assert outcome.method.view is None
+
+
+def unjudged_log_ratio(stage, sampled, index, top_k):
+    """Δ of a teacher that is told no feedback, on the top K of the one that is; by hand."""
     rollout, prompt = sampled.rollouts[index], sampled.batch.prompts[0]
     ids = torch.tensor([rollout.completion_ids])
     vocab = torch.arange(stage.policy.config.get_text_config().vocab_size)
@@ -281,7 +338,7 @@ def answer_log_ratio(stage, sampled, index, top_k):
         context = (*plain_ids(stage.processor, text), *tail)
         return everything(stage.ema_teacher, prefix, context)
 
-    known, told = teacher("answer", None), teacher("feedback", "look again")
+    known, told = teacher("evidence", None), teacher("feedback", "look again")
     student = everything(stage.policy, prompt)
     found = []
     for t, token in enumerate(ids[0].tolist()):
@@ -291,6 +348,70 @@ def answer_log_ratio(stage, sampled, index, top_k):
         ratio -= student[t, token] - student[t, support].logsumexp(0)
         found.append(ratio.item())
     return found
+
+
+@pytest.mark.parametrize("support", ["top_k", "sampled_token"])
+def test_in_bfloat16_logits_and_both_log_softmaxes_and_their_difference_are_rounded(
+    prepare, two_groups, credit_of, support
+):
+    """Recomputed from whole logits in steps of their own, each rounded."""
+    stage = apart(prepare(visd(support=support, top_k=3, dtype="bfloat16", conditioning="answer")))
+    with torch.no_grad():  # logits of a trained network's size
+        for model in (stage.ema_teacher, stage.policy):
+            model.lm_head.weight.mul_(4.0)
+    teacher = stage.ema_teacher
+    credit_of(stage, two_groups)
+    found = stage.outcomes[0].method.log_ratio[0]
+    rollout, prompt = two_groups.rollouts[0], two_groups.batch.prompts[0]
+    prefix, tail = split_prompt(prompt, stage.processor.tokenizer.eos_token_id)
+    text = privileged_text(two_groups.groups[0].sample, "answer", None)
+    context = (*plain_ids(stage.processor, text), *tail)
+    ids = rollout.completion_ids
+    q = rounded_logits(teacher, prefix, Row(0, ids, context))
+    pi = rounded_logits(stage.policy, prompt, Row(0, ids))
+    expected = []
+    for t, token in enumerate(ids):
+        support_ids = list(range(q.shape[1]))
+        if support == "top_k":
+            support_ids = sorted({*q[t].float().topk(3).indices.tolist(), token})
+        place = support_ids.index(token)
+        sides = [x[t, support_ids].log_softmax(-1)[place] for x in (q, pi)]
+        assert sides[0].dtype == torch.bfloat16
+        expected.append((sides[0] - sides[1]).item())
+    # A matrix product of another size may round a logit to its neighbour.
+    assert found.tolist() == pytest.approx(expected, abs=0.13)
+    assert sum(map(float.__eq__, found.tolist(), expected)) >= len(ids) - 2
+    in_float32 = prepare(visd(support=support, top_k=3, conditioning="answer"))
+    in_float32.policy, in_float32.ema_teacher = stage.policy, teacher
+    credit_of(in_float32, two_groups)
+    exact = in_float32.outcomes[0].method.log_ratio[0]
+    assert not torch.equal(found, exact)
+    assert torch.equal(found, found.bfloat16().float())
+
+
+def rounded_logits(model, prompt, row):
+    with torch.no_grad():
+        states = completion_states(model.model, [prompt], [row], 0)
+        return (states.hidden[0] @ model.lm_head.weight.T).bfloat16()
+
+
+def test_credit_without_a_bound_is_allowed_and_warned_of(prepare, two_groups, credit_of):
+    stage = apart(prepare(visd(clip=None, mix=1.0)))
+    _, factors, _ = credit_of(stage, two_groups)
+    ratio = stage.outcomes[0].method.log_ratio
+    assert ratio[:2].abs().max() > 0.2
+    torch.testing.assert_close(factors[0], ratio[0].exp())
+    torch.testing.assert_close(factors[1], (-ratio[1]).exp())
+    warn = pytest.warns(UserWarning, match="model.credit.clip is null")
+    stage.trainer.val_check_batch, stage.trainer.num_training_batches = None, None
+    with warn:
+        stage.on_train_start()
+
+
+@pytest.mark.parametrize("clip", [1.0, -0.1])
+def test_a_clip_that_could_turn_signs_is_refused_when_it_is_configured(clip):
+    with pytest.raises(ValueError, match=r"credit\.clip .*: expected 0 <= clip < 1"):
+        CreditConfig(clip=clip)
 
 
 def test_asking_for_a_view_changes_no_bit_of_a_gradient(prepare, two_groups, credit_of):
@@ -312,3 +433,63 @@ def test_the_judge_is_asked_about_no_piece_that_is_empty(prepare, script, batch_
     stage = script(prepare(visd(judge)), {"s0": [RIGHT, WRONG]})
     take_step(stage, batch_of(["B"]), num_pieces=3)
     assert [case.text for case in judge.cases] == [RIGHT, WRONG]
+
+
+def bytes_of(network):
+    return sum(p.untyped_storage().nbytes() for p in network.parameters())
+
+
+def test_at_lambda_0_the_teachers_weights_are_given_back(prepare, batch_of):
+    """Whoever else still holds its parameters, as DDP does; and its float32 weights with them."""
+    stage = prepare(visd(policy=replace(POLICY, dtype="bfloat16")))
+    held = list(stage.ema_teacher.parameters())
+    stage.update_teacher(0.5)
+    network, master = bytes_of(stage.policy), sum(t.nbytes for t in stage._ema.master.values())
+    assert master == 2 * network
+    turn = WindowTurn(batch_of(["B"]), piece=1, num_pieces=2)
+    stage.credit_mix = 0.0
+    stage.on_train_batch_start(turn, 1)  # within a step
+    assert bytes_of(stage.ema_teacher) == network
+    stage.credit_mix = 0.1
+    stage.on_train_batch_start(WindowTurn(batch_of(["B"])), 2)
+    assert bytes_of(stage.ema_teacher) == network
+    stage.credit_mix = 0.0
+    stage.on_train_batch_start(WindowTurn(batch_of(["B"])), 2)
+    assert sum(p.untyped_storage().nbytes() for p in held) == 0
+    assert bytes_of(stage.policy) == network
+    assert (stage.ema_teacher, stage._ema.state()) == (None, {})
+    assert not [name for name in stage.state_dict() if name.startswith("ema_teacher")]
+    stage.update_teacher(0.5)  # `EMATeacherUpdate` goes on
+
+
+def test_a_run_that_goes_on_from_behind_lambda_0_has_no_teacher(prepare):
+    before, behind = prepare(visd()), prepare(visd())
+    behind.free_teacher()
+    for saved in (before, behind):
+        resumed = prepare(visd())
+        resumed.load_state_dict(saved.state_dict())
+        assert (resumed.ema_teacher is None) == (saved is behind)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        prepare(visd()).load_state_dict(
+            {k: v for k, v in before.state_dict().items() if k != "ema_teacher.lm_head.weight"}
+        )
+
+
+def test_a_lambda_that_rises_again_finds_no_teacher(prepare, two_groups, credit_of):
+    stage = prepare(visd())
+    stage.free_teacher()
+    with pytest.raises(RuntimeError, match="λ is 0.5 again at step 0"):
+        credit_of(stage, two_groups)
+
+
+def test_a_window_goes_on_at_lambda_0_with_what_it_has_kept(prepare, two_groups, credit_of):
+    """Between two updates λ reaches 0, the run stops and goes on, and the teacher is gone."""
+    stage = prepare(visd())
+    credit_of(stage, two_groups)
+    kept = stage.outcomes[0].method.state()
+    stage.credit_mix = 0.0
+    stage.free_teacher()
+    method = stage.start_method(two_groups, ADVANTAGES.flatten(), kept)
+    outcome = replace(stage.outcomes[0], method=method)
+    stage.policy_loss(two_groups, outcome).backward()
+    assert torch.equal(method.log_ratio, kept["log_ratio"])

@@ -26,8 +26,9 @@ from lit_vdistill.tracking.credit_style import (
 RECORD = {
     "sample": "s<1>", "step": 20, "rollout": 1, "question": "When & where?", "answer": "B",
     "tokens": ["<think>", "a", "</think>", "<script>alert(1)</script>"],
-    "answer_log_ratio": [0.0, 0.5, -0.5, 0.1], "feedback_log_ratio": [0.0, 0.75, -1.5, 0.1],
-    "weights": [1.0, 1.2, 0.8, 1.1], "clip": 0.2, "advantage": -0.7,
+    "conditioning": "feedback", "support": "top_k", "top_k": 16, "clip": 0.2, "mix": 0.5,
+    "unjudged_log_ratio": [0.0, 0.5, -0.5, 0.1], "log_ratio": [0.0, 0.75, -1.5, 0.1],
+    "weights": [1.0, 1.2, 0.8, 1.1], "advantage": -0.7,
     "rewards": {"answer": 0.0, "format": 1.0}, "feedback": "The answer is <b>wrong</b>.",
     "frames": [{"time_s": 1.5, "width": 64, "height": 64, "png": "aGk=",
                 "boxes": [{"name": "red <square>", "box": [1.0, 2.0, 11.0, 22.0]}],
@@ -43,6 +44,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.sections, self.text, self.links = [], [], "", []
+        self.titles = []
         self.is_number = False
         self.feed(text)
 
@@ -59,6 +61,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+        if self.sections and self.tags[-1] == "h2" and not self.sections[-1]:
+            self.titles.append(data)
         if self.is_number and self.sections:
             self.sections[-1][-1][1] = data
 
@@ -71,15 +75,56 @@ def numbers(section):
 
 
 def test_the_page_shows_both_replays_and_their_difference():
+    """Δ with and without the judge's words, δ, and the share of Δ that became credit."""
     page = Page(credit_page(RECORD))
-    answer, told, judge, _ = page.sections
-    assert numbers(answer) == ["+0.00", "+0.50", "-0.50", "+0.10"]
+    unjudged, told, judge, credit = page.sections
+    assert numbers(unjudged) == ["+0.00", "+0.50", "-0.50", "+0.10"]
     assert numbers(told) == ["+0.00", "+0.75", "-1.50", "+0.10"]
     assert numbers(judge) == ["+0.00", "+0.25", "-1.00", "+0.00"]
+    assert numbers(credit) == ["+0.000", "-0.100", "+0.100", "-0.050"]
+    assert page.titles == [
+        "Δ, told answer and evidence (Eq. 29)",
+        "Δ, told answer, evidence and feedback (Eq. 30)",
+        "δ, what the judge's feedback adds (Eq. 31)",
+        "Credit, λ (m - 1) × sign of A (Eq. 26)",
+    ]
     assert told[0][0] == css(PAPER)
     assert told[2][0] == css(LESS)
     assert "advantage A-0.700" in page.text
+    assert "its top 16 and the token itself" in page.text
+    assert "λ 0.500, m within 1 ± 0.2" in page.text
     assert {"svg", "image", "rect"} <= set(page.tags)
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "words"),
+    [
+        ("none", "told nothing"),
+        ("answer", "told the answer"),
+        ("evidence", "told answer and evidence"),
+        ("feedback", "told answer and evidence"),
+    ],
+)
+def test_what_was_not_used_is_not_shown(conditioning, words):
+    """Without a judge, or with one that failed, there is one replay, and no δ of a judge."""
+    used = {"conditioning": conditioning, "feedback": None, "unjudged_log_ratio": None}
+    page = Page(credit_page(RECORD | used | {"support": "sampled_token", "mix": 0.1}))
+    assert page.titles == [f"Δ, {words} (Eq. 22)", "Credit, λ (m - 1) × sign of A (Eq. 26)"]
+    told, credit = page.sections
+    assert numbers(told) == ["+0.00", "+0.75", "-1.50", "+0.10"]
+    assert numbers(credit) == ["+0.000", "-0.020", "+0.020", "-0.010"]
+    assert credit[1][0] == css(LESS)  # full at λ ε
+    assert f"{words}; compared on the token itself, under the whole vocabulary" in page.text
+    assert "top 16" not in page.text
+    assert ("the judge failed" in page.text) == (conditioning == "feedback")
+
+
+def test_credit_without_a_bound_and_without_room_is_shown_too():
+    free = Page(credit_page(RECORD | {"clip": None, "weights": [1.0, 5.0, 0.8, 1.1]}))
+    assert numbers(free.sections[-1])[1] == "-2.000"
+    assert "m without bound" in free.text
+    still = Page(credit_page(RECORD | {"clip": 0.0, "weights": [1.0] * 4}))
+    assert numbers(still.sections[-1]) == ["+0.000"] * 4
 
 
 @pytest.mark.parametrize(("advantage", "sign"), [(0.7, 1), (-0.7, -1)])
@@ -87,12 +132,12 @@ def test_a_colour_means_the_same_whatever_the_sign_of_the_advantage(advantage, s
     """Blue is for the token: with A > 0 more credit, with A < 0 less blame (Eq. 25)."""
     delta = torch.tensor([[0.0, 0.3, -0.3]])
     weights = token_weights(delta, torch.tensor([advantage]), clip=0.2)[0].tolist()
-    told = {"feedback_log_ratio": delta[0].tolist(), "answer_log_ratio": [0.0] * 3}
+    told = {"log_ratio": delta[0].tolist(), "unjudged_log_ratio": [0.0] * 3}
     record = RECORD | told | {"weights": weights, "advantage": advantage, "tokens": ["a", "b", "c"]}
     _, ratios, _, credit = Page(credit_page(record)).sections
     for (_, ratio), (colour, moved), weight in zip(ratios, credit, weights, strict=True):
         assert float(ratio) * float(moved) >= 0
-        assert float(moved) == pytest.approx(sign * (weight - 1), abs=0.005)
+        assert float(moved) == pytest.approx(0.5 * sign * (weight - 1), abs=0.0005)
         assert colour == css(token_colour(sign * (weight - 1) / 0.2))
     assert credit[1][0] == css(MORE)
     assert credit[2][0] == css(LESS)
@@ -140,7 +185,7 @@ def test_no_token_leaves_its_place_or_takes_another_colour():
 
 
 def test_a_number_that_rounds_to_zero_has_one_sign():
-    page = Page(credit_page(RECORD | {"answer_log_ratio": [-0.001, 0.001, 0.0, -0.006]}))
+    page = Page(credit_page(RECORD | {"unjudged_log_ratio": [-0.001, 0.001, 0.0, -0.006]}))
     assert numbers(page.sections[0]) == ["+0.00", "+0.00", "+0.00", "-0.01"]
 
 
@@ -166,8 +211,8 @@ def test_boxes_siblings_and_legend_stand_on_the_page():
     assert "annotated, solid" in page.text
     assert "rollout 0: reward 0.000, A +0.700 (answer 0.00)" in page.text
     assert "rollout 1: reward 0.500, A -0.700 (answer 0.50)" in page.text
-    legend = page.text.partition("Blue:")[2].partition("its clip")[0]
-    for number in ("-1.00", "-0.50", "+0.50", "+1.00", "-0.20", "+0.20"):
+    legend = page.text.partition("Blue:")[2].partition("its bound")[0]
+    for number in ("-1.00", "-0.50", "+0.50", "+1.00", "-0.100", "+0.100"):
         assert number in legend
     assert page.links == []
     assert Page(credit_page(RECORD, "a.html", "b.html")).links == ["a.html", "b.html"] * 2
@@ -211,8 +256,11 @@ def test_what_is_missing_is_named(tmp_path, capsys):
 
 def assert_complete(record, texts, corner):
     assert "".join(record["tokens"]).startswith(texts[1])
-    assert len(record["tokens"]) == len(record["weights"]) == len(record["answer_log_ratio"])
-    assert record["answer_log_ratio"] != record["feedback_log_ratio"]
+    assert len(record["tokens"]) == len(record["weights"]) == len(record["unjudged_log_ratio"])
+    assert record["unjudged_log_ratio"] != record["log_ratio"]
+    assert [record[name] for name in ("conditioning", "support", "top_k", "clip", "mix")] == [
+        "feedback", "top_k", 16, 0.2, 0.3,
+    ]  # fmt: skip
     (box,), (predicted,) = (record["frames"][3]["boxes"], record["frames"][2]["predicted"])
     assert (box["name"], box["box"][2]) == ("dog", pytest.approx(corner))
     assert (predicted["name"], predicted["box"][2]) == ("dog", pytest.approx(corner / 2))
@@ -238,6 +286,7 @@ def test_the_callback_records_what_the_page_needs(
     seen = "<obj>dog</obj><box>[0,0,50,50]</box>at<t>2.0</t>s"
     texts = ["<think>t</think><answer>B</answer>", f"<think>{seen}</think><answer>A</answer>"]
     medium = Medium("video", np.zeros((4, 32, 32, 3), dtype=np.uint8), (0.0, 1.0, 2.0, 3.0))
+    stage.credit_mix = 0.3  # annealed since the start
     reader, prompt = SimpleNamespace(read=lambda *_: medium), SimpleNamespace(box_units=units)
     data = SimpleNamespace(reader=reader, prompt=prompt)
     trainer = SimpleNamespace(is_global_zero=True, datamodule=data, global_step=20)
