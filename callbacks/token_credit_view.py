@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-from lit_vdistill.data.dataset import Item
+from lit_vdistill.data.batch import Item
 from lit_vdistill.responses.grammar import all_boxes, grounded_mentions, parse_response
 from lit_vdistill.stages import VISDModule
 from lit_vdistill.stages.replay import Replay, TokenView

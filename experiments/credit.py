@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from experiments.bootstrap import error_over_videos
 from experiments.students import Student
-from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.metrics.token_truth import marks, token_marks

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from experiments.bootstrap import error_over_videos
 from experiments.students import STAGE1, Answered, Student
-from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.models.discriminator import Discriminator
 from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.layout import Row

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel, ProcessorMixin
 
+from lit_vdistill.data.batch import Item, PromptBatch
 from lit_vdistill.data.datamodule import SourceConfig, VideoDistillDataModule
-from lit_vdistill.data.dataset import Item, PromptBatch, PromptDataset
+from lit_vdistill.data.dataset import PromptDataset
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.media.video import FrameConfig
 from lit_vdistill.models.forward import encode_vision

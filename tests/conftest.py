@@ -125,7 +125,7 @@ def world(tmp_path_factory):
 @pytest.fixture
 def batch_of(families, make_prompt, make_sample):
     """Builds a batch of given samples with scored pools, on videos unless told otherwise."""
-    from lit_vdistill.data.dataset import Item, PromptBatch
+    from lit_vdistill.data.batch import Item, PromptBatch
     from lit_vdistill.pool.quality import score_responses
     from lit_vdistill.types import TeacherResponse
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from callbacks import EMATeacherUpdate
 from experiments.speed.measure import synchronize
 from experiments.speed.networks import PATH, QUESTION, Arena, short_prompts
-from lit_vdistill.data.dataset import Item, PromptBatch
+from lit_vdistill.data.batch import Item, PromptBatch
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.vlm import VLMConfig

@@ -11,7 +11,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
 from lit_vdistill import processes
-from lit_vdistill.data.dataset import Item, PromptBatch, PromptDataset
+from lit_vdistill.data.batch import Item, PromptBatch
+from lit_vdistill.data.dataset import PromptDataset
 from lit_vdistill.data.ledger import BadSampleLedger
 from lit_vdistill.data.mixture import Mixture, difficulties, mixture_order
 from lit_vdistill.data.prompt_config import PromptConfig
@@ -126,6 +127,7 @@ class VideoDistillDataModule(LightningDataModule):
         """Windows in an order by (seed, epoch), turn by turn, resumable."""
         assert self.trainer is not None
         stage: Any = self.trainer.lightning_module
+        self.train_set.show_teacher(stage.teacher_view)
         sampler = StreamSampler(
             len(self.train_set),
             seed=self.loader.seed,

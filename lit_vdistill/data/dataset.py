@@ -3,19 +3,20 @@
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 from transformers import ProcessorMixin
 
 from lit_vdistill.data.arena import Arena
-from lit_vdistill.data.frame_images import as_images
+from lit_vdistill.data.batch import Item
+from lit_vdistill.data.frame_images import FrameTimes, as_images
 from lit_vdistill.data.prompt_config import PromptConfig
+from lit_vdistill.data.teacher_view import NoEvidence, ViewConfig
 from lit_vdistill.data.text_units import (
     edges_of,
     in_text_units,
@@ -33,68 +34,14 @@ from lit_vdistill.responses.prompts import PromptTemplate, render_messages
 from lit_vdistill.types import (
     MediaType,
     Medium,
-    ScoredResponse,
     Source,
     Task,
     TeacherResponse,
     VideoSample,
 )
 
-Shown = tuple[Source, str, tuple[float, ...]]
-"""A medium, its kind, and the times of the frames that are seen of it."""
 _ITEM_BYTES = 4096
 """What a kept item takes beside its tensors' values: records, responses, the tensors themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One sample, ready for every network and every reward."""
-
-    sample: VideoSample
-    """Its boxes are in the units that the model writes."""
-    prompt: EncodedPrompt
-    pool: tuple[ScoredResponse, ...]
-    """Teacher responses with their quality; empty when there are none."""
-    is_padding: bool = False
-    """A copy that only keeps sharded ranks in step; not to be scored."""
-
-    @property
-    def shown(self) -> Shown | None:
-        """What its prompt shows: where two are equal, their pixels are. None for a text."""
-        media = self.sample.media
-        return None if media is None else (media, self.sample.media_type, self.prompt.times_s)
-
-
-class PromptBatch:
-    """Items of one step; text-only, image and video prompts may stand side by side.
-
-    Not a dataclass: Lightning takes those apart and casts what is in them.
-    """
-
-    def __init__(self, items: tuple[Item, ...], bad: tuple[BadSample, ...] = ()) -> None:
-        """Hold items, and samples that were drawn and could not be used."""
-        self.items = items
-        self.bad = bad
-
-    @property
-    def prompts(self) -> tuple[EncodedPrompt, ...]:
-        """The encoded prompts."""
-        return tuple(item.prompt for item in self.items)
-
-    def with_prompts(self, prompts: Sequence[EncodedPrompt]) -> "PromptBatch":
-        """The same items with these prompts."""
-        items = (
-            replace(item, prompt=prompt) for item, prompt in zip(self.items, prompts, strict=True)
-        )
-        return PromptBatch(tuple(items), self.bad)
-
-    def to(self, device: torch.device | str) -> "PromptBatch":
-        """The batch on a device; Lightning calls it."""
-        return self.with_prompts([prompt.to(device) for prompt in self.prompts])
-
-    def __len__(self) -> int:
-        """Number of usable items."""
-        return len(self.items)
 
 
 class PromptDataset(Dataset[Item | BadSample]):
@@ -134,7 +81,8 @@ class PromptDataset(Dataset[Item | BadSample]):
         self._arena = Arena(int(memory_gib * 2**30))
         self._items: dict[int, Item] = {}
         self._indices: dict[str, int] = {}
-        self._pixels: dict[Shown | None, Tensor] = {}
+        self._pixels: dict[Hashable, Tensor] = {}
+        self._view: ViewConfig | None = None
         self._last_medium: tuple[tuple[Source, str], Medium] | None = None
         self._unreadable: dict[Source, str] = {}
 
@@ -157,6 +105,22 @@ class PromptDataset(Dataset[Item | BadSample]):
             self._keep(index, item)
             return _to_send(self._items.get(index, item))
         return item
+
+    def show_teacher(self, view: ViewConfig | None) -> None:
+        """Read each video twice from now on: for the student, and as a privileged teacher sees it.
+
+        Raises:
+            ValueError: When the student's boxes would be in other units for the teacher.
+        """
+        if view is not None and view.max_pixels and self.prompt.box_units == "pixels":
+            raise ValueError(
+                f"view.max_pixels {view.max_pixels}: boxes count pixels of the student's frames, "
+                "in larger ones they would be elsewhere; leave it out, or set "
+                "data.prompt.box_units thousandths where the student writes those"
+            )
+        self._view = view
+        if view is not None:
+            self._viewer = self.reader.planned(view.frames(self.reader.config))
 
     def index_of(self, sample_id: str) -> int:
         """The index of a sample."""
@@ -183,6 +147,16 @@ class PromptDataset(Dataset[Item | BadSample]):
             key_frames = [] if medium is None else [(0.0, medium.frames[0])] * moments[task]
             lengths.append(len(self._prompt(sample, medium, key_frames).input_ids))
         return max(lengths)
+
+    def longest_read(self) -> int:
+        """Tokens of the longest prompt that any network reads, the teacher's view included."""
+        longest = self.longest_prompt()
+        if self._view is None:
+            return longest
+        seen = PromptDataset(
+            self.samples, {}, self._viewer, self.processor, self.template, self.prompt
+        )
+        return max(longest, seen.longest_prompt())
 
     def longest_responses(self) -> list[str]:
         """The teacher responses with the most characters; one of them has the most tokens."""
@@ -215,8 +189,9 @@ class PromptDataset(Dataset[Item | BadSample]):
                 medium = self._read(sample.media, sample.media_type)
                 if reason := behind_end(sample, medium.times_s[-1], self.max_overshoot_s):
                     return BadSample(sample.id, place, reason)
-                key_frames = self._key_frames(sample, sample.media)
+                key_frames = self._key_frames(sample, self.reader)
             prompt = self._prompt(sample, medium, key_frames)
+            view = None if medium is None else self._view_of(sample, medium)
             sample = in_text_units(sample, medium, self.prompt.box_units)
             edges = edges_of(medium, self.prompt.box_units) or (1.0, 1.0)
             pool = score_responses(
@@ -229,13 +204,14 @@ class PromptDataset(Dataset[Item | BadSample]):
             # budget of bad samples the run stops and says so.
             reason = f"cannot be encoded ({type(error).__name__}: {error})"
             return BadSample(sample.id, place, reason)
-        return Item(sample, prompt, pool)
+        return Item(sample, prompt, pool, view)
 
     def _prompt(
         self,
         sample: VideoSample,
         medium: Medium | None,
         key_frames: Sequence[tuple[float, np.ndarray]],
+        times: FrameTimes | None = None,
     ) -> EncodedPrompt:
         """The question in its template; a control token in it is text, as in a response."""
         question, as_written, *options = (
@@ -245,9 +221,24 @@ class PromptDataset(Dataset[Item | BadSample]):
         plain = replace(sample, question=question, as_written=as_written, options=tuple(options))
         lines = None
         if medium is not None and self._are_images(medium.kind):
-            medium, lines = as_images(medium, key_frames, self.prompt.frame_times)
+            medium, lines = as_images(medium, key_frames, times or self.prompt.frame_times)
         messages = render_messages(plain, self.template, lines)
         return encode_prompt(self.processor, messages, medium, sample.id)
+
+    def _view_of(self, sample: VideoSample, medium: Medium) -> EncodedPrompt | None:
+        """The prompt as a privileged teacher sees it; None where that is no other."""
+        if self._view is None or medium.kind != "video" or sample.media is None:
+            return None
+        try:
+            window = self._view.window(sample)
+        except NoEvidence:
+            return None
+        seen = self._viewer.read(sample.media, "video", window=window)
+        if window is None:
+            return self._prompt(sample, seen, self._key_frames(sample, self._viewer))
+        # An even clock would begin with the window.
+        seen = replace(seen, length_s=medium.length_s)
+        return self._prompt(sample, seen, (), "true")
 
     def _are_images(self, kind: MediaType) -> bool:
         return kind == "video" and self.prompt.frames_as == "images"
@@ -257,12 +248,14 @@ class PromptDataset(Dataset[Item | BadSample]):
         is_shown = self.prompt.key_frames and self._are_images(sample.media_type)
         return sample.moments if is_shown and sample.task.reasons_at_moments else ()
 
-    def _key_frames(self, sample: VideoSample, media: Source) -> list[tuple[float, np.ndarray]]:
+    def _key_frames(
+        self, sample: VideoSample, reader: MediaReader
+    ) -> list[tuple[float, np.ndarray]]:
         """Their pictures; one that shows at two of the times is taken once."""
         times_s = self._shown_moments(sample)
-        if not times_s:
+        if not times_s or sample.media is None:
             return []
-        found = self.reader.read(media, sample.media_type, at_s=times_s)
+        found = reader.read(sample.media, sample.media_type, at_s=times_s)
         first = {frame_at(found.times_s, time_s): time_s for time_s in reversed(times_s)}
         return [(time_s, found.frames[place]) for place, time_s in sorted(first.items())]
 
@@ -282,20 +275,28 @@ class PromptDataset(Dataset[Item | BadSample]):
         return self._last_medium[1]
 
     def _keep(self, index: int, item: Item) -> None:
-        """Remember an item while there is room, sharing the pixels of its medium."""
-        prompt, tensors = item.prompt, item.prompt.tensors()
-        known = self._pixels.get(item.shown)
+        """Remember an item while there is room, sharing the pixels of what its prompts show."""
+        prompt = self._kept(item.prompt, item.shown)
+        view = None
+        if item.view is not None:
+            view = self._kept(item.view, ("view", item.sample.media, item.view.times_s))
+        if prompt is not None and (view is None) == (item.view is None):
+            self._items[index] = replace(item, prompt=prompt, view=view)
+
+    def _kept(self, prompt: EncodedPrompt, shown: Hashable) -> EncodedPrompt | None:
+        """A prompt in the arena, its pixels once for all that show the same; None without room."""
+        tensors, known = prompt.tensors(), self._pixels.get(shown)
         if known is not None:
             del tensors["pixels"]
         copies = self._arena.keep(list(tensors.values()), _ITEM_BYTES)
         if copies is None:
-            return
+            return None
         kept: dict[str, Any] = dict(zip(tensors, copies, strict=True))
         if known is not None:
             kept["pixels"] = known
         elif prompt.pixels is not None:
-            self._pixels[item.shown] = kept["pixels"]
-        self._items[index] = replace(item, prompt=replace(prompt, **kept))
+            self._pixels[shown] = kept["pixels"]
+        return replace(prompt, **kept)
 
 
 def _to_send(item: Item) -> Item:
@@ -304,16 +305,11 @@ def _to_send(item: Item) -> Item:
     Sending moves a tensor to shared memory. What is kept would lie there for good, with a file open
     for each tensor until the process may open no more.
     """
-    return item if get_worker_info() is None else replace(item, prompt=item.prompt.clone())
+    if get_worker_info() is None:
+        return item
+    view = None if item.view is None else item.view.clone()
+    return replace(item, prompt=item.prompt.clone(), view=view)
 
 
 def _text_length(sample: VideoSample) -> int:
     return max(len(sample.question) + sum(map(len, sample.options)), len(sample.as_written))
-
-
-def collate(items: Sequence[Item | BadSample]) -> PromptBatch:
-    """Put items into a batch; bad samples are carried along to be counted."""
-    return PromptBatch(
-        items=tuple(item for item in items if isinstance(item, Item)),
-        bad=tuple(item for item in items if isinstance(item, BadSample)),
-    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_vdistill import processes
-from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.readers.records import BadSample
 
 logger = logging.getLogger(__name__)

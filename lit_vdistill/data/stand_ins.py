@@ -5,7 +5,8 @@ from itertools import chain
 
 from torch.utils.data import Dataset
 
-from lit_vdistill.data.dataset import Item, PromptBatch, PromptDataset, collate
+from lit_vdistill.data.batch import Item, PromptBatch, collate
+from lit_vdistill.data.dataset import PromptDataset
 from lit_vdistill.readers.records import BadSample
 
 MOST_TRIES = 64

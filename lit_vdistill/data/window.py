@@ -12,7 +12,8 @@ from itertools import islice
 
 import torch
 
-from lit_vdistill.data.dataset import Item, PromptBatch, PromptDataset, collate
+from lit_vdistill.data.batch import Item, PromptBatch, collate
+from lit_vdistill.data.dataset import PromptDataset
 from lit_vdistill.data.stand_ins import collate_places
 from lit_vdistill.readers.records import BadSample
 

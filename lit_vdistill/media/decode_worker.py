@@ -64,10 +64,7 @@ def handle(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
     except Exception as error:
         return {"error": _short(error)}, None
     frames = np.ascontiguousarray(reading.frames)
-    # A window's times begin with it, as if it had been cut out.
-    start_s = plan.window[0] if plan and plan.window else 0.0
-    times_s = [time - start_s for time in reading.times_s]
-    header = {"shape": frames.shape, "times_s": times_s, "length_s": reading.length_s}
+    header = {"shape": frames.shape, "times_s": reading.times_s, "length_s": reading.length_s}
     return header | {"backend": backend, "reasons": reasons}, frames
 
 

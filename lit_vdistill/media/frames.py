@@ -36,9 +36,9 @@ class FramePlan(NamedTuple):
     min_frames: int = 1
     """… and at least these."""
     window: Window | None = None
-    """The part that is meant; None = all of it."""
+    """The part that is meant, in the file's own times; None = all of it."""
     at_s: tuple[float, ...] = ()
-    """Instead of all this: the frames that show at these times."""
+    """Instead of all this: the frames that show at these times of the file."""
 
     def choose(
         self, items: Sequence[Item], time_of: Callable[[Item], float]
@@ -55,8 +55,8 @@ class FramePlan(NamedTuple):
         shown = within(items, time_of, self.window)
         length_s = length_of(shown, time_of)
         if self.at_s:
-            start = self.window[0] if self.window else 0.0
-            places = {frame_at([time_of(item) for item in shown], start + t) for t in self.at_s}
+            times_s = [time_of(item) for item in shown]
+            places = {frame_at(times_s, time_s) for time_s in self.at_s}
             return [shown[place] for place in sorted(places)], length_s
         return evenly(shown, self.count(length_s, len(shown))), length_s
 

@@ -8,6 +8,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +17,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from lit_vdistill.media.decoder_process import DecoderProcess, MediaError
-from lit_vdistill.media.frames import FramePlan
+from lit_vdistill.media.frames import FramePlan, Window
 from lit_vdistill.media.pictures import Limits
-from lit_vdistill.types import Clip, FrameFiles, Medium, Source
+from lit_vdistill.types import FrameFiles, Medium, Source
 
 logger = logging.getLogger(__name__)
 _CACHE_VERSION = 3
@@ -111,13 +112,27 @@ class MediaReader:
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._decoder = DecoderProcess()
 
-    def read(self, media: Source, kind: str, at_s: tuple[float, ...] = ()) -> Medium:
+    def planned(self, config: FrameConfig) -> "MediaReader":
+        """A reader of the same files by the same decoder process, with another plan."""
+        other = copy(self)
+        other.config = config
+        return other
+
+    def read(
+        self,
+        media: Source,
+        kind: str,
+        *,
+        at_s: tuple[float, ...] = (),
+        window: Window | None = None,
+    ) -> Medium:
         """Frames and their true times.
 
         Args:
             media: Path below the root, a part of such a file, or frames sampled elsewhere.
             kind: `"video"` or `"image"`.
             at_s: Instead of the planned frames those that show at these times, each once, in order.
+            window: The part of the medium that is read, whose times stay those of the medium.
 
         Raises:
             MediaError: When the path leaves the root or the file cannot be decoded in time.
@@ -125,12 +140,20 @@ class MediaReader:
         if kind == "image":
             assert isinstance(media, str), "an image is a file"
             return Medium("image", *self._file(media, kind, None))
-        plan = self.config.plan._replace(at_s=at_s)
+        plan = self.config.plan._replace(at_s=at_s, window=window)
         if isinstance(media, FrameFiles):
             return self._frame_files(media, plan)
-        if isinstance(media, Clip):
-            plan, media = plan._replace(window=(media.start_s, media.end_s)), media.file
-        return Medium("video", *self._file(media, kind, plan))
+        if isinstance(media, str):
+            return Medium("video", *self._file(media, kind, plan))
+        # The times of a clip begin with it, as if it had been cut out.
+        start, end = media.start_s, media.end_s
+        if window is not None:
+            end = min(end, media.start_s + window[1])
+            start += window[0]
+        at_s = tuple(media.start_s + time_s for time_s in at_s)
+        plan = plan._replace(window=(start, end), at_s=at_s)
+        frames, times_s, length_s = self._file(media.file, kind, plan)
+        return Medium("video", frames, tuple(t - media.start_s for t in times_s), length_s)
 
     def _file(
         self, media: str, kind: str, plan: FramePlan | None

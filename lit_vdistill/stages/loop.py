@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_vdistill import processes
+from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models import meter
 from lit_vdistill.stages.averages import StepMetrics
@@ -28,6 +29,8 @@ class StepLoop(LightningModule, ABC):
     """Metrics in the progress bar."""
     max_tokens: int
     """Tokens of a piece, `optim.max_tokens`."""
+    teacher_view: ViewConfig | None = None
+    """What a privileged teacher sees where it sees more than the student; the data reads it too."""
 
     def __init__(self) -> None:
         """Nothing is planned yet."""
@@ -125,7 +128,7 @@ class StepLoop(LightningModule, ABC):
             )
         data: Any = getattr(self.trainer, "datamodule", None)
         if data is not None:
-            largest = self.piece_cost(data.train_set.longest_prompt())
+            largest = self.piece_cost(data.train_set.longest_read())
             check_pieces(largest, data.loader.batch_size, pieces, self.max_tokens)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from lit_vdistill import processes
-from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.forward import completion_states, encode_vision, pad_token_id
 from lit_vdistill.models.logprobs import (
@@ -177,7 +177,7 @@ class OnPolicyModule(VLMStage):
         if self.loss_config.resample_no_signal:
             experience = replace_without_signal(self, experience, turn)
             turn.window = PromptBatch(experience.batch.items, turn.window.bad)
-        costs = [self.piece_cost(len(prompt.input_ids)) for prompt in experience.batch.prompts]
+        costs = [self.piece_cost(item.num_tokens) for item in experience.batch.items]
         pieces = cut(costs, turn.num_pieces, self.max_tokens)
         counts = processes.sum_over(self.counts(experience))
         return Window(experience, pieces, counts, self.is_policy_at_rest)

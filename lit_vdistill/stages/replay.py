@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
+from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.judge.call import JudgeCall
 from lit_vdistill.models.forward import CompletionStates
 from lit_vdistill.models.layout import Row
@@ -50,6 +51,8 @@ class CreditConfig:
     """K of Eq. 3."""
     conditioning: Conditioning = "feedback"
     """What the teacher knows: `none`, the `answer`, with `evidence`, with `feedback` too."""
+    view: ViewConfig | None = None
+    """What the teacher sees beside what it knows; null = what the student sees (VISD)."""
     judge_timeout_s: float = 120.0
     """Seconds in which the judge must answer; later it has failed on all it was asked."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -152,6 +155,9 @@ class Replay(TokenMethod):
             judged = self.asked.result() if self.asked is not None else []
             failures = sum(text is None for text in judged)
             metrics.add_sum("judge/rollouts", self.advantages[self.active].ne(0).sum())
+            if self.config.view is not None and self.part is not None:
+                plain = [item.view is None for item in self.part.batch.items]
+                metrics.add("credit/seen_plain", float(sum(plain)), float(len(plain)))
             metrics.add("judge/failures", float(failures), float(len(judged)))
         weights = token_weights(self.log_ratio, self.advantages, self.config.clip)
         mix = self.mix()
@@ -239,7 +245,8 @@ def replay_rows(
 ) -> tuple[list[EncodedPrompt], list[Row]]:
     """Prompts up to the question's end, and rollouts behind what the teacher is told of each.
 
-    A teacher that is told nothing reads the whole prompts, as the student does.
+    The prompts show what the teacher sees. A teacher that is told nothing reads them whole, as the
+    student does.
 
     Args:
         processor: The teacher's processor.
@@ -252,7 +259,8 @@ def replay_rows(
     size = len(rollouts) // len(part.groups)
     used = sorted({index // size for index in chosen})
     turn_end = processor.tokenizer.eos_token_id
-    prompts = {group: part.batch.prompts[group] for group in used}
+    views = part.batch.views
+    prompts = {group: views[group] for group in used}
     if conditioning == "none":
         split = {group: (prompt, ()) for group, prompt in prompts.items()}
     else:

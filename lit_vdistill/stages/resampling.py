@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lit_vdistill import processes
-from lit_vdistill.data.dataset import Item, PromptBatch
+from lit_vdistill.data.batch import Item, PromptBatch
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.objectives.advantages import has_signal
 from lit_vdistill.stages.step import Experience

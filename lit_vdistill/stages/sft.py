@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from lit_vdistill import processes
-from lit_vdistill.data.dataset import Item
+from lit_vdistill.data.batch import Item
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.models.layout import Row
 from lit_vdistill.stages.method import TokenMethod
 from lit_vdistill.types import Rollout, RolloutGroup
@@ -147,7 +147,7 @@ class StepRecord:
         read = [replace(prompt, pixels=None, features=None) for prompt in whole.batch.prompts]
         return cls(
             step,
-            replace(whole, batch=whole.batch.with_prompts(read)),
+            replace(whole, batch=whole.batch.without_views().with_prompts(read)),
             torch.cat([outcome.scores.rewards for _, outcome in taken]),
             torch.cat([outcome.advantages for _, outcome in taken]),
             {name: [row for _, o in taken for row in o.scores.columns[name]] for name in names},

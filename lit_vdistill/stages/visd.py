@@ -72,6 +72,7 @@ class VISDModule(OnPolicyModule):
             policy, rewards, loss=loss, sampling=sampling, validation=validation, optim=optim
         )
         self.credit_config = credit
+        self.teacher_view = credit.view
         self.credit_mix = credit.mix
         """λ at present."""
         self.judge: Judge = judge or RuleJudge()

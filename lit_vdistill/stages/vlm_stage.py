@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
-from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.models import meter
 from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.layout import Row

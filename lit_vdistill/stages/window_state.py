@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lit_vdistill import processes
-from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.stages.step import Experience, GroupScores, PieceOutcome, Window
 from lit_vdistill.types import Rollout, RolloutGroup
 

@@ -11,11 +11,12 @@ import torch
 
 from lit_vdistill import processes
 from lit_vdistill.data import dataset
+from lit_vdistill.data.batch import Item, collate
 from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistillDataModule
-from lit_vdistill.data.dataset import Item, collate
 from lit_vdistill.data.mixture import Mixture
 from lit_vdistill.data.prompt_config import PromptConfig
-from lit_vdistill.media.video import MediaReader
+from lit_vdistill.data.teacher_view import ViewConfig
+from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import answer_quality
@@ -106,6 +107,46 @@ def test_what_is_kept_in_memory_is_what_is_read(make_data):
         again, fresh = kept.train_set[index].prompt, read.train_set[index].prompt
         assert torch.equal(again.pixels, fresh.pixels)
         assert torch.equal(again.input_ids, fresh.input_ids)
+
+
+@pytest.mark.parametrize("memory_gib", [0.0, 0.1])
+@pytest.mark.parametrize("frames_as", ["video", "images"])
+def test_a_teachers_view_is_read_beside_the_students(make_data, memory_gib, frames_as):
+    data = make_data(units="thousandths", shown={"frames_as": frames_as}, memory_gib=memory_gib)
+    data.frames = FrameConfig(max_pixels=9216)
+    data.setup("fit")
+    bare = replace(data.train_set.samples[0], evidence=Evidence())
+    data.train_set.samples = [bare, *data.train_set.samples[1:]]
+    plain = [data.train_set[i].prompt for i in range(9)]
+    data.train_set._items.clear()
+    data.train_set.show_teacher(ViewConfig(max_frames=4, max_pixels=4 * 9216))
+    longest, seen = data.train_set.longest_read(), set()
+    for index in [*range(9), *range(9)]:
+        item = data.train_set[index]
+        assert torch.equal(item.prompt.pixels, plain[index].pixels)
+        assert item.num_tokens <= longest
+        annotated = [t for span in item.sample.evidence.spans for t in span]
+        annotated += item.sample.moments
+        assert (item.view is None) == (not annotated)
+        seen.add(item.view is None)
+        if item.view is not None:
+            assert item.view.times_s[0] >= min(annotated) - 1
+            assert item.view.times_s[-1] <= max(annotated) + 1
+            assert len(item.view.times_s) <= 4
+            # Twice as large: these times are the student's, and so is the question.
+            assert item.view.grid_thw[0, 1] == 2 * item.prompt.grid_thw[0, 1]
+            assert item.view.input_ids[-9:].tolist() == item.prompt.input_ids[-9:].tolist()
+    assert seen == {True, False}
+    batch = collate([data.train_set[i] for i in range(9)])
+    assert {v.pixels.device.type for v in batch.to("meta").views} == {"meta"}
+    assert all(item.view is None for item in batch.without_views().items)
+
+
+def test_a_teacher_sees_no_larger_pixels_where_boxes_count_them(make_data):
+    data = make_data(units="pixels")
+    data.setup("fit")
+    with pytest.raises(ValueError, match=r"view.max_pixels 9: boxes count pixels of the student"):
+        data.train_set.show_teacher(ViewConfig(max_pixels=9))
 
 
 def test_a_demonstration_is_imitated_where_no_teacher_was_asked(make_data):
@@ -304,7 +345,7 @@ def turns_on(make_data):
     def build(count, rank=0, world_size=1, *, updates=1, state=None, **options):
         data = make_data(**options)
         data.setup("fit")
-        stage = SimpleNamespace(updates_per_window=updates)
+        stage = SimpleNamespace(updates_per_window=updates, teacher_view=None)
         data.trainer = SimpleNamespace(
             global_rank=rank,
             world_size=world_size,

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_vdistill.data.dataset import PromptBatch, PromptDataset
+from lit_vdistill.data.batch import PromptBatch
+from lit_vdistill.data.dataset import PromptDataset
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.sampler import StreamSampler
 from lit_vdistill.data.stand_ins import StandInDataset

@@ -26,7 +26,8 @@ from transformers import ProcessorMixin
 from transformers.utils import logging as transformers_logging
 
 from lit_vdistill import jsonl
-from lit_vdistill.data.dataset import Item, PromptDataset
+from lit_vdistill.data.batch import Item
+from lit_vdistill.data.dataset import PromptDataset
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.judge.prompt import judge_messages, read_feedback

@@ -71,7 +71,7 @@ def networks_of():
 @pytest.fixture
 def window(families, make_prompt, stored):
     """The stored samples with their pools, behind prompts of fixed pixels."""
-    from lit_vdistill.data.dataset import Item, PromptBatch
+    from lit_vdistill.data.batch import Item, PromptBatch
     from lit_vdistill.pool.quality import score_responses
     from lit_vdistill.tasks import Task
     from lit_vdistill.types import BoxAt, Evidence, TeacherResponse, VideoSample

@@ -43,8 +43,8 @@ def test_a_window_counts_by_its_own_length():
 def test_frames_at_times_are_those_that_show_then():
     plan = FramePlan(2, at_s=(0.99, 0.5, 7.0, 0.0, 0.999))
     assert numbers(plan, 20, 10)[0] == [0, 5, 9, 10, 19]
-    # In a window times count from its start.
-    assert numbers(plan._replace(window=(1.0, 1.8)), 20, 10)[0] == [10, 15, 17]
+    # What lies outside of a window is its first frame, or its last.
+    assert numbers(plan._replace(window=(0.4, 0.8)), 20, 10)[0] == [4, 5, 7]
 
 
 def test_uneven_times_last_as_long_as_they_do_on_average():

@@ -266,3 +266,21 @@ def test_a_reader_that_lives_to_the_end_of_the_interpreter_says_nothing(root):
     assert (frames, done.stderr) == (4, "")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_window_keeps_the_times_of_its_medium(root, reader):
+    """Of a video from 0 to 2 s, and of a clip of it whose own time begins at 0.5 s."""
+    part = reader.read("good.mp4", "video", window=(1.0, 1.6))
+    assert part.times_s == (1.0, 1.25, 1.5)
+    assert [round((frame.mean() - 8) / 8) for frame in part.frames] == [4, 5, 6]
+    clip = Clip("good.mp4", 0.5, 1.6)
+    assert reader.read(clip, "video", window=(0.5, 9.0)).times_s == (0.5, 0.75, 1.0)
+    assert reader.read(clip, "video", at_s=(0.8, 0.0, 7.0)).times_s == (0.0, 0.75, 1.0)
+    assert reader.read("good.mp4", "video", at_s=(0.8, 0.0, 7.0)).times_s == (0.0, 0.75, 2.0)
+
+
+def test_another_plan_reads_the_same_file_otherwise(root, reader):
+    other = reader.planned(FrameConfig(max_frames=2, max_pixels=32 * 32))
+    assert other.read("good.mp4", "video").frames.shape == (2, 32, 32, 3)
+    assert reader.read("good.mp4", "video").frames.shape == (4, 64, 64, 3)
+    assert other.read("good.mp4", "video").times_s == (0.0, 2.0)

@@ -26,7 +26,7 @@ def stage(prepare):
     stage.trainer.val_check_batch, stage.trainer.num_training_batches = 6, 12
     stage.trainer.fast_dev_run = False
     stage.trainer.datamodule = SimpleNamespace(
-        train_set=SimpleNamespace(longest_prompt=lambda: 100),
+        train_set=SimpleNamespace(longest_prompt=lambda: 100, longest_read=lambda: 100),
         val_set=SimpleNamespace(longest_prompt=lambda: 120),
         loader=SimpleNamespace(batch_size=10),
     )

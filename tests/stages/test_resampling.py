@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lit_vdistill import processes
-from lit_vdistill.data.dataset import PromptBatch
+from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.models.tokens import response_ids

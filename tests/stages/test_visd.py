@@ -4,6 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lit_vdistill.data.batch import PromptBatch
+from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.forward import completion_states
 from lit_vdistill.models.layout import Row
@@ -16,6 +18,7 @@ from lit_vdistill.rewards import Answer, GroundedFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.replay import CreditConfig
+from lit_vdistill.stages.step import StepRecord
 from lit_vdistill.stages.visd import VISDModule
 
 RIGHT = "<think>t</think><answer>B</answer>"
@@ -493,3 +496,45 @@ def test_a_window_goes_on_at_lambda_0_with_what_it_has_kept(prepare, two_groups,
     outcome = replace(stage.outcomes[0], method=method)
     stage.policy_loss(two_groups, outcome).backward()
     assert torch.equal(method.log_ratio, kept["log_ratio"])
+
+
+def with_views(experience, views):
+    items = [replace(i, view=v) for i, v in zip(experience.batch.items, views, strict=True)]
+    return replace(experience, batch=PromptBatch(tuple(items)))
+
+
+@pytest.mark.parametrize("conditioning", ["none", "feedback"])
+@pytest.mark.parametrize("support", ["top_k", "sampled_token"])
+def test_with_the_students_own_view_it_is_the_plain_replay(
+    prepare, two_groups, credit_of, conditioning, support
+):
+    """To the bit, also where one of two groups is seen plain."""
+    stage = prepare(visd(conditioning=conditioning, support=support, view=ViewConfig()))
+    advantages = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    plain, own = (credit_of(stage, two_groups, advantages)[1], two_groups.batch.prompts)
+    for views, share in (((own[0], own[1]), 0.0), ((own[0], None), 0.5), ((None, None), 1.0)):
+        _, factors, metrics = credit_of(stage, with_views(two_groups, views), advantages)
+        assert torch.equal(factors, plain)
+        assert metrics["credit/seen_plain"] == share
+
+
+def test_a_teacher_that_sees_another_video_credits_otherwise(
+    prepare, two_groups, credit_of, make_prompt
+):
+    """What it knows is nothing: all comes from what it sees, for that group alone."""
+    stage = prepare(visd(conditioning="none", view=ViewConfig()))
+    other = make_prompt(stage.processor, "another clip", frames=4)
+    advantages = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    _, factors, metrics = credit_of(stage, with_views(two_groups, (other, None)), advantages)
+    assert factors[:2].sub(1).abs().max() > 1e-3
+    torch.testing.assert_close(factors[2:], torch.ones_like(factors[2:]), atol=1e-5, rtol=0)
+    assert metrics["credit/seen_plain"] == 0.5
+
+
+def test_observers_keep_no_views(prepare, two_groups, credit_of):
+    stage = prepare(visd(view=ViewConfig()))
+    seen = with_views(two_groups, two_groups.batch.prompts)
+    credit_of(stage, seen)
+    record = StepRecord.of(0, stage.window, stage.outcomes)
+    assert all(item.view is None for item in record.experience.batch.items)
+    assert all(prompt.pixels is None for prompt in record.experience.batch.prompts)
