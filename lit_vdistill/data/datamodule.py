@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -299,6 +299,7 @@ class VideoDistillDataModule(LightningDataModule):
     ) -> PromptDataset:
         key = f"data.sources.{'val' if split == 'validation' else split.removesuffix('ing')}_path"
         samples, bad = read_records(path, self.sources.max_text_chars, key)
+        samples = [replace(sample, envelope=self.prompt.envelope) for sample in samples]
         total, is_trained_on = len(samples) + len(bad), split == "training"
         if is_trained_on:
             samples, instants = with_length(samples, self.sources.instant_length_s)

@@ -20,6 +20,7 @@ from lit_vdistill.readers.records import BadSample
 from lit_vdistill.readers.schema import behind_end
 from lit_vdistill.responses.prompts import PromptTemplate, render_messages
 from lit_vdistill.types import (
+    Envelope,
     Medium,
     ScoredResponse,
     Source,
@@ -88,6 +89,9 @@ class PromptConfig:
     box_units: BoxUnits = "pixels"
     """Units of boxes in text: `pixels` of the frame the model sees (Qwen2.5-VL), or `thousandths`
     of width and height (Qwen3-VL)."""
+    envelope: Envelope = "strict"
+    """How responses are taken apart for rewards, qualities, judge and scores: `strict`, one think
+    and one answer block and nothing else, or `lenient` as VISD's release, see `parse_response`."""
 
 
 class PromptDataset(Dataset[Item | BadSample]):

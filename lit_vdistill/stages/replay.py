@@ -1,7 +1,7 @@
 """Replay: what a privileged teacher thinks of the student's own tokens."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -22,7 +22,13 @@ from lit_vdistill.objectives.credit import (
     support_log_ratio,
     token_weights,
 )
-from lit_vdistill.responses.prompts import Conditioning, privileged_text
+from lit_vdistill.responses.prompts import (
+    Conditioning,
+    EvidenceTold,
+    FeedbackAs,
+    Telling,
+    privileged_text,
+)
 from lit_vdistill.stages.averages import StepMetrics
 from lit_vdistill.stages.method import TokenMethod, TokenTerms
 from lit_vdistill.stages.step import Experience
@@ -45,8 +51,17 @@ class CreditConfig:
     """K of Eq. 3."""
     conditioning: Conditioning = "feedback"
     """What the teacher knows: `none`, the `answer`, with `evidence`, with `feedback` too."""
+    evidence: EvidenceTold = "times"
+    """What of the evidence: its `times` (release), or all, with `boxes` and names."""
+    feedback_as: FeedbackAs = "correction"
+    """Feedback is put as a `correction` (release), or as being on an `earlier_answer`."""
     judge_timeout_s: float = 120.0
     """Seconds in which the judge must answer; later it has failed on all it was asked."""
+
+    @property
+    def telling(self) -> Telling:
+        """What the teacher is told, and how."""
+        return Telling(self.conditioning, self.evidence, self.feedback_as)
 
 
 class NoReplay(TokenMethod):
@@ -115,11 +130,12 @@ class Replay(TokenMethod):
         self._feedback = self.asked.result() or [None] * len(self.active)
         if not self.active:
             return HeadRequest()
-        self._told = self._ask(states, self.active, self._feedback, self.config.conditioning)
+        self._told = self._ask(states, self.active, self._feedback, self.config.telling)
         if self.is_viewed:
             most = max(self.active, key=lambda row: abs(self.advantages[row].item()))
             support = self._told.row(self.active.index(most))
-            self._known = most, self._ask(states, [most], [None], "answer", support)
+            known = replace(self.config.telling, conditioning="answer")
+            self._known = most, self._ask(states, [most], [None], known, support)
         if self._told.ids is None:
             return HeadRequest()
         _, width, size = self._told.ids.shape
@@ -152,12 +168,12 @@ class Replay(TokenMethod):
         states: CompletionStates,
         chosen: Sequence[int],
         feedback: Sequence[str | None],
-        conditioning: Conditioning,
+        telling: Telling,
         support: "_Told | None" = None,
     ) -> "_Told":
         """The teacher's view of some rollouts, on its own top K or on a given support."""
         assert self.part is not None
-        prompts, rows = replay_rows(self.processor, self.part, chosen, feedback, conditioning)
+        prompts, rows = replay_rows(self.processor, self.part, chosen, feedback, telling)
         realized = states.ids[list(chosen), : max(len(row.completion_ids) for row in rows)]
         is_local = self.config.support == "top_k"
         ids = realized[..., None] if support is None or support.ids is None else support.ids
@@ -202,7 +218,7 @@ def replay_rows(
     part: Experience,
     chosen: Sequence[int],
     feedback: Sequence[str | None],
-    conditioning: Conditioning,
+    telling: Telling,
 ) -> tuple[list[EncodedPrompt], list[Row]]:
     """Prompts up to the question's end, and rollouts behind what the teacher is told of each.
 
@@ -213,21 +229,21 @@ def replay_rows(
         part: Rollouts.
         chosen: Which of them, counted over all groups.
         feedback: What the judge says about each of these.
-        conditioning: How much the teacher is told.
+        telling: How much the teacher is told, and how.
     """
     rollouts = part.rollouts
     size = len(rollouts) // len(part.groups)
     used = sorted({index // size for index in chosen})
     turn_end = processor.tokenizer.eos_token_id
     prompts = {group: part.batch.prompts[group] for group in used}
-    if conditioning == "none":
+    if telling.conditioning == "none":
         split = {group: (prompt, ()) for group, prompt in prompts.items()}
     else:
         split = {group: split_prompt(prompt, turn_end) for group, prompt in prompts.items()}
     rows = []
     for index, words in zip(chosen, feedback, strict=True):
         group = index // size
-        known = privileged_text(part.groups[group].sample, conditioning, words)
+        known = privileged_text(part.groups[group].sample, telling, words)
         context = (*plain_ids(processor, known), *split[group][1])
         rows.append(Row(used.index(group), rollouts[index].completion_ids, context))
     return [split[group][0] for group in used], rows

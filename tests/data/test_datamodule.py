@@ -15,11 +15,18 @@ from lit_vdistill.data.datamodule import LoaderConfig, SourceConfig, VideoDistil
 from lit_vdistill.data.dataset import Item, PromptConfig, collate
 from lit_vdistill.data.mixture import Mixture
 from lit_vdistill.media.video import MediaReader
+from lit_vdistill.pool.quality import score_responses
 from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.responses.grammar import parse_response
-from lit_vdistill.rewards import answer_quality
+from lit_vdistill.rewards import (
+    GroundedFormat,
+    OuterFormat,
+    answer_quality,
+    reward_breakdown,
+)
+from lit_vdistill.stages.validation import greedy_scores
 from lit_vdistill.tasks import Task
-from lit_vdistill.types import Clip, Evidence, FrameFiles
+from lit_vdistill.types import Clip, Evidence, FrameFiles, TeacherResponse
 
 
 @pytest.fixture
@@ -28,7 +35,7 @@ def make_data(world, tmp_path):
     root = tmp_path / "world"
     shutil.copytree(world, root)
 
-    def build(max_bad_fraction=0.0, units="pixels", template="short", **loader):
+    def build(max_bad_fraction=0.0, units="pixels", template="short", envelope="strict", **loader):
         sources = SourceConfig(
             train_path=str(root / "train.jsonl"),
             val_path=str(root / "val.jsonl"),
@@ -38,7 +45,7 @@ def make_data(world, tmp_path):
             cache_dir=str(tmp_path / "frames"),
             max_bad_fraction=max_bad_fraction,
         )
-        prompt = PromptConfig(template=template, box_units=units)
+        prompt = PromptConfig(template, units, envelope)
         return VideoDistillDataModule(
             "tiny/qwen3-vl", sources, prompt=prompt, loader=LoaderConfig(**loader)
         )
@@ -76,6 +83,24 @@ def test_boxes_come_in_the_units_that_the_model_writes(make_data, units, scale):
         box = data.train_set[index].sample.evidence.boxes[0].box
         expected = [value * scale for value in raw.evidence.boxes[0].box]
         assert list(box) == pytest.approx(expected)
+
+
+def test_the_envelope_of_a_run_is_that_of_its_qualities_and_rewards(make_data):
+    """A response that is valid in one of them only; one switch, whoever reads it."""
+    for envelope, worth in (("strict", 0.0), ("lenient", 1.0)):
+        data = make_data(envelope=envelope)
+        data.setup("fit")
+        index = next(i for i, s in enumerate(data.train_set.samples) if s.task is Task.MCQ)
+        item = data.train_set[index]
+        text = f"<think>t</think><answer>{item.sample.answer}</answer><think>u</think>"
+        (scored,) = score_responses(
+            item.sample, [TeacherResponse(item.sample.id, 0, text, "m", 1.0, 1.0)]
+        )
+        paid = reward_breakdown([OuterFormat(), GroundedFormat()], text, item.sample)
+        assert [scored.quality, *paid.values()] == [worth] * 3
+        assert greedy_scores(text, item.sample)["score"] == worth
+        held_out = data.val_set[0].sample
+        assert held_out.envelope == envelope
 
 
 def test_encoded_samples_are_kept_within_the_budget_and_share_pixels(make_data):
