@@ -2,7 +2,8 @@
 
 It writes what a model is asked for in `judge/prompt.py`: how right the answer is, which of its
 values are off and by how much, and what in the reasoning most likely led there. How right comes
-from the verifier's parts, values from the response itself, written as the response writes them.
+from the verifier's parts, values from the response itself. What is wrong is told by what is right
+or by how far it is off, and never repeated: a small network finds more probable what it has read.
 """
 
 import re
@@ -12,7 +13,6 @@ from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.responses import grammar
 from lit_vdistill.responses.geometry import box_iou
 from lit_vdistill.responses.grammar import ParsedResponse
-from lit_vdistill.responses.writing import tagged_time
 from lit_vdistill.types import Box, BoxAt, VideoSample
 
 _RIGHT, _PARTLY = 0.9, 0.3
@@ -27,7 +27,6 @@ _EDGES = (
     ("bottom", "too high", "too low"),
 )
 _WORDS_SHOWN = 6
-_CHARS_SHOWN = 40
 
 
 class RuleJudge:
@@ -66,28 +65,26 @@ def _feedback(case: JudgeCase) -> str:
 
 
 def _words_off(response: ParsedResponse, sample: VideoSample) -> str:
-    """The letter, number or word that is wrong; of a free answer the words too many and missing."""
-    if sample.task.answers_place:
-        letter = grammar.correct_option(response.answer)
-        return f"Option {letter} is wrong." if letter else "It names no option."
+    """The letter, number or word that it should be; of a free answer the words that are missing."""
     if sample.task.is_closed_ended:
-        return f"{_short(response.answer)} is wrong."
+        kind = "option" if sample.options else "answer"
+        return f"The {kind} should be {sample.answer}."
     said, true = _words(response.answer), _words(sample.answer)
-    excess, missing = (
-        ", ".join([word for word in one if word not in other][:_WORDS_SHOWN])
-        for one, other in ((said, true), (true, said))
-    )
-    found = [f"Wrong: {excess}." if excess else "", f"Missing: {missing}." if missing else ""]
-    return " ".join(filter(None, found)) or "The words are right, but not their order."
+    missing = [word for word in true if word not in said][:_WORDS_SHOWN]
+    excess = sum(word not in true for word in said)
+    found = [f"Missing: {', '.join(missing)}."] if missing else []
+    found += [f"Words that do not belong: {excess}."] if excess else []
+    return " ".join(found) or "The words are right, but not their order."
 
 
 def _span_off(response: ParsedResponse, sample: VideoSample) -> str:
     said = grammar.time_span(response.answer)
     if said is None:
         return "It names no time span."
-    pairs = zip(("start", "end"), said, sample.evidence.spans[0], strict=True)
-    found = (f"The {edge} {tagged_time(at)} is {_gap_s(at - true)}." for edge, at, true in pairs)
-    return " ".join(found)
+    start, end = (
+        _gap_s(at - true) for at, true in zip(said, sample.evidence.spans[0], strict=True)
+    )
+    return f"The start is {start}, the end is {end}."
 
 
 def _gap_s(late_s: float) -> str:
@@ -109,27 +106,25 @@ def _gaps(said: Box, true: Box) -> str:
     for (edge, less, more), value, truth in zip(_EDGES, said, true, strict=True):
         off = value - truth
         if abs(off) > _NEAR_EDGE:
-            found.append(f"{edge} {value:.0f} is {abs(off):.0f} {more if off > 0 else less}")
+            found.append(f"{edge} {abs(off):.0f} {more if off > 0 else less}")
     return "is off: " + ", ".join(found) if found else "is right"
 
 
 def _segment_off(response: ParsedResponse, sample: VideoSample) -> str:
     start, end = sample.evidence.spans[0]
     times = grammar.mentioned_times(response.think)
-    outside = [time for time in times if not start <= time <= end]
-    if not outside:
+    gaps = [min(time - start, 0.0) + max(time - end, 0.0) for time in times]
+    if not gaps:
         return "The reasoning names no time."
-    return f"The reasoning looks at {tagged_time(outside[0])}, which is outside of the segment."
+    return f"The reasoning looks {_gap_s(max(gaps, key=abs))}."
 
 
 def _point_off(response: ParsedResponse, sample: VideoSample) -> str:
     times = grammar.mentioned_times(response.think)
     if not times:
         return "The reasoning names no time."
-    moments = sample.evidence.moments
-    gaps = {time: min((time - key for key in moments), key=abs) for time in times}
-    worst = max(times, key=lambda time: abs(gaps[time]))
-    return f"The reasoning looks at {tagged_time(worst)}, {_gap_s(gaps[worst])}."
+    gaps = (min((time - key for key in sample.evidence.moments), key=abs) for time in times)
+    return f"The reasoning looks {_gap_s(max(gaps, key=abs))}."
 
 
 def _place_off(response: ParsedResponse, sample: VideoSample) -> str:
@@ -148,10 +143,6 @@ def _place_off(response: ParsedResponse, sample: VideoSample) -> str:
 def _words(text: str) -> list[str]:
     """The words of a text, each once."""
     return list(dict.fromkeys(re.findall(r"\w+", text.lower())))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _CHARS_SHOWN else text[:_CHARS_SHOWN] + " …"
 
 
 _Off = Callable[[ParsedResponse, VideoSample], str]

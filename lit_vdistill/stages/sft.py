@@ -124,8 +124,13 @@ class PrivilegedSFTModule(SFTModule):
     Each target is learnt twice: to the bare question, and behind answer, evidence and feedback as a
     replay puts them (`privileged_text`). A pretrained network reads such text already and needs
     `SFTModule` only; one from random weights would find every token less probable behind words that
-    it never saw, and its token credit would be noise. How much is told is drawn anew each step, and
-    feedback is the rule judge's on some response of the pool. Neither paper has this.
+    it never saw, and its token credit would be noise. How much is told is drawn anew each step.
+    Neither paper has this.
+
+    Feedback is the rule judge's on a response drawn from the pool, of which the target of a
+    closed-ended task is the best: what follows is what feedback asks for. On the target itself it
+    would be a description, and who reads it so finds a replayed rollout's wrong tokens more
+    probable once they are named.
     """
 
     def __init__(

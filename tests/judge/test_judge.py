@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -39,29 +40,29 @@ def said(text, sample, rewards=REWARDS):
 ON_TRACK = "The reasoning is mostly on the right track, but the answer drifts from it."
 DIAGNOSES = [
     ("mcq", "B", "red", "B", "The final answer is correct, and the reasoning supports it."),
-    ("mcq", "B", "red", "A", "The final answer is wrong. A is wrong."),
-    ("numerical", "3", "red", "4", "The final answer is wrong. 4 is wrong."),
+    ("mcq", "B", "red", "A", "The final answer is wrong. The option should be B."),
+    ("numerical", "3", "red", "4", "The final answer is wrong. The answer should be 3."),
     (
         "temporal_grounding", "x", "at <t>3.0</t>s", "From <t>4.0</t>s to <t>8.0</t>s",
-        "The final answer is partly correct. The start <t>4.0</t>s is 2.0 s too late. "
-        f"The end <t>8.0</t>s is right. {ON_TRACK}",
+        "The final answer is partly correct. The start is 2.0 s too late, the end is right. "
+        f"{ON_TRACK}",
     ),
     (
         "temporal_grounding", "x", "at <t>9.5</t>s", "From <t>2.0</t>s to <t>8.0</t>s",
         "The final answer is correct, but the reasoning hardly supports it. "
-        "The reasoning looks at <t>9.5</t>s, which is outside of the segment.",
+        "The reasoning looks 1.5 s too late.",
     ),
     (
         "temporal_mcq", "B", "at <t>3.0</t>s",
         "From <t>1.0</t>s to <t>8.0</t>s\nCorrect Option: C",
-        "The final answer is partly correct. Option C is wrong. "
-        f"The start <t>1.0</t>s is 1.0 s too early. The end <t>8.0</t>s is right. {ON_TRACK}",
+        "The final answer is partly correct. The option should be B. "
+        f"The start is 1.0 s too early, the end is right. {ON_TRACK}",
     ),
     (
         "spatial_grounding", "dog", "<box>[0,0,100,100]</box>",
         "<obj>dog</obj><box>[0,50,100,150]</box>",
-        "The final answer is partly correct. The box is off: top 50 is 50 too low, "
-        f"bottom 150 is 50 too low. {ON_TRACK}",
+        "The final answer is partly correct. The box is off: top 50 too low, "
+        f"bottom 50 too low. {ON_TRACK}",
     ),
     (
         "spatio_temporal_qa", "a dog runs left", "<obj>dog</obj><box>[0,0,100,100]</box>",
@@ -71,7 +72,7 @@ DIAGNOSES = [
     ),
     (
         "open_ended", "a red dog at the left", "red", "a blue dog at the left",
-        "The final answer is partly correct. Wrong: blue. Missing: red.",
+        "The final answer is partly correct. Missing: red. Words that do not belong: 1.",
     ),
 ]  # fmt: skip
 
@@ -90,19 +91,36 @@ def test_rule_judge_says_by_how_much_a_key_time_is_missed_and_where_a_box_lies(m
     late = "<obj>dog</obj><box>[0,0,100,100]</box>at<t>3.5</t>s <t>9.0</t>s <t>9.0</t>s"
     narrow = [Answer(), ThinkPoint(sigma_s=0.5)]
     text = f"<think>{late}</think><answer>a dog</answer>"
-    assert "looks at <t>9.0</t>s, 6.0 s too late." in said(text, sample, narrow)
+    assert "looks 6.0 s too late." in said(text, sample, narrow)
     far = "<think><obj>dog</obj><box>[90,0,190,100]</box>at<t>3.0</t>s</think>"
     assert (
-        "The box of the reasoning is off: left edge 90 is 90 too far right, "
-        "right edge 190 is 90 too far right." in said(f"{far}<answer>a dog</answer>", sample)
+        "The box of the reasoning is off: left edge 90 too far right, "
+        "right edge 90 too far right." in said(f"{far}<answer>a dog</answer>", sample)
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "truth", "answer"),
+    [
+        ("mcq", "B", "A"),
+        ("numerical", "3", "4"),
+        ("temporal_grounding", "x", "From <t>1.5</t>s to <t>9.5</t>s"),
+        ("spatial_grounding", "dog", "<box>[17,50,119,151]</box>"),
+        ("open_ended", "a red dog", "one green cat"),
+    ],
+)
+def test_rule_judge_repeats_no_value_that_is_wrong(make_sample, task, truth, answer):
+    """A network that reads it would find it more probable."""
+    think = "<t>9.5</t>s <obj>dog</obj><box>[17,50,119,151]</box>"
+    feedback = said(f"<think>{think}</think><answer>{answer}</answer>", make_sample(task, truth))
+    words = set(re.findall(r"\w+(?:\.\d)?", feedback.replace("The final answer", "")))
+    assert not words & {"A", "4", "9.5", "119", "151", "one", "green", "cat"}
 
 
 def test_rule_judge_says_what_is_missing(make_sample):
     assert "No final answer was produced" in said("<think>and so on", make_sample())
     bare = "<think>t</think><answer>there</answer>"
     assert "It names no time span." in said(bare, make_sample("temporal_grounding"))
-    assert "It names no option." in said(bare, make_sample("temporal_mcq"))
     assert "It names no box." in said(bare, make_sample("spatial_grounding"))
     assert isinstance(RuleJudge(), Judge)
 

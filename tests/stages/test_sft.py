@@ -95,7 +95,7 @@ def test_how_much_is_told_varies_over_the_steps(batch_of, prepare):
         (True, True),
     }
     feedback = {t.split("Feedback on an earlier answer: ")[1] for t in told if "Feedback" in t}
-    assert {"A is wrong" in text for text in feedback} == {True, False}
+    assert {"The option should be B" in text for text in feedback} == {True, False}
     assert told_at(prepare, batch, 0) == told[0]
 
 
