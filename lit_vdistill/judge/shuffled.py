@@ -10,7 +10,8 @@ class ShuffledJudge:
     """Asks a judge, and hands each case what was said about another one of the same call.
 
     What token credit gains from feedback that it does not lose under this judge is not owed to what
-    feedback says. A `CachedJudge` belongs inside of it: what it says depends on the whole call.
+    feedback says. What it says depends on the whole call, in a run on the piece: a `CachedJudge`
+    belongs inside of it, and a step that is cut otherwise is dealt out otherwise.
     """
 
     def __init__(self, judge: Judge, seed: int = 0) -> None:
