@@ -11,7 +11,6 @@ is the control: feedback on another rollout.
 
 import argparse
 import json
-import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from experiments.students import Student
 from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
+from lit_vdistill.judge.shuffled import ShuffledJudge
 from lit_vdistill.metrics.token_truth import marks, token_marks
 from lit_vdistill.models.forward import completion_states, pad_token_id
 from lit_vdistill.models.logprobs import head_scores
@@ -125,8 +125,9 @@ def judge_tokens(
 ) -> Iterator[JudgedToken | None]:
     """Every token of an experience that states something, with Δ under every view."""
     ratios = {}
-    feedback = RuleJudge().diagnose(cases_of(experience))
-    shuffled = random.Random(0).sample(feedback, len(feedback))
+    cases = cases_of(experience)
+    feedback = RuleJudge().diagnose(cases)
+    shuffled = ShuffledJudge(RuleJudge()).diagnose(cases)
     for view, conditioning in VIEWS.items():
         told = shuffled if view == "shuffled" else feedback
         ratios[view] = log_ratio(model, processor, experience, conditioning, told)
@@ -159,7 +160,9 @@ def log_ratio(
     """Δ of every token `[rows, seq]` when the student's own weights are told more."""
     rows = experience.rows
     advantages = torch.ones(len(rows))
-    config = CreditConfig(conditioning=conditioning, dtype=dtype)
+    config = CreditConfig(
+        conditioning=conditioning, evidence="boxes", feedback_as="earlier_answer", dtype=dtype
+    )
     replay = Replay(model, processor, config, lambda: 1.0, experience, advantages, range(len(rows)))
     replay.asked = Future()
     replay.asked.set_result(list(told))

@@ -16,6 +16,7 @@ Span = tuple[float, float]
 Box = tuple[float, float, float, float]
 MediaType = Literal["video", "image", "text"]
 Verdict = Literal["right", "wrong", "unclear"]
+Envelope = Literal["strict", "lenient"]
 
 
 class _Tasks(type):
@@ -65,7 +66,7 @@ class Task(str, metaclass=_Tasks):
     answers_words: ClassVar[bool] = True
     """Whether it is answered with something else than a segment or a box, or with both."""
     reasons_at_moments: ClassVar[bool] = False
-    """Whether the reasoning is to name objects with boxes at the times of `evidence.boxes`."""
+    """Whether the reasoning is to name objects with boxes at the key frames, `evidence.moments`."""
     is_read_by_word: ClassVar[bool] = False
     """Whether `answer_marks` judges each word of an answer; then no facts are looked for in it."""
 
@@ -183,6 +184,14 @@ class Evidence:
     """Annotated segments in seconds; the first is the answer of a temporal question."""
     boxes: tuple[BoxAt, ...] = ()
     """Annotated boxes; for spatial grounding the first is the answer."""
+    key_times: tuple[float, ...] = ()
+    """Seconds of annotated key frames; those of `boxes` need not stand here again."""
+
+    @property
+    def moments(self) -> tuple[float, ...]:
+        """Seconds of all key frames, with boxes and without, in order, each once."""
+        boxed = {found.time_s for found in self.boxes if found.time_s is not None}
+        return tuple(sorted(boxed.union(self.key_times)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,17 +262,14 @@ class VideoSample:
     as_written: str = ""
     """The question with its options as the record's authors put it; empty where it has no such."""
     demonstration: str = ""
-    """A whole response that the record brings along, its boxes as shares of width and height; what
-    stage 1 imitates where no teacher was asked."""
+    """A whole response that the record brings along, its boxes as shares of width and height."""
     evidence: Evidence = field(default_factory=Evidence)
     facts: Facts = field(default_factory=Facts)
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Whatever a record says beside; nothing is trained on it."""
-
-    @property
-    def moments(self) -> tuple[float, ...]:
-        """Annotated times in seconds, in order, each once."""
-        return tuple(sorted({b.time_s for b in self.evidence.boxes if b.time_s is not None}))
+    envelope: Envelope = "strict"
+    """How responses to it are taken apart, `grammar.parse_response`; in a loaded item as
+    `data.prompt.envelope` says, in a record on disk not there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
+import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from lit_vdistill.__main__ import main
 
@@ -116,6 +119,10 @@ PAPER_VALUES = {
         "top_k: 16",
         "rate: 0.01",
         "num_steps: 600",
+        "evidence: times",
+        "feedback_as: correction",
+        "preset: vision_coach",
+        "envelope: lenient",
         "num_nodes: 2",
     ],
 }
@@ -160,3 +167,43 @@ def test_paper_configs_instantiate_and_step_on_the_tiny_student(tmp_path, world,
         ]
     )
     assert json.loads((tmp_path / "summary.json").read_text())["paper"]["step"] == 1
+
+
+def named(entry):
+    """What a printed config names by its class path."""
+    module, _, name = entry["class_path"].rpartition(".")
+    return getattr(importlib.import_module(module), name)(**entry.get("init_args", {}))
+
+
+def paid_at(config, step, sample, monkeypatch):
+    """What the rewards of a config pay for a time that is 2 s beside the key frame, at a step."""
+    from lit_vdistill.models.vlm import VLMConfig
+    from lit_vdistill.rewards import reward_breakdown
+    from lit_vdistill.stages.on_policy import OnPolicyModule
+
+    stage = OnPolicyModule(VLMConfig("tiny/qwen3-vl"), list(map(named, config["model"]["rewards"])))
+    monkeypatch.setattr(stage, "log", lambda *args, **kwargs: None)
+    for entry in config["trainer"]["callbacks"]:
+        if entry["class_path"].endswith("Annealing") and "Proximity" in entry["class_path"]:
+            named(entry).on_train_batch_start(SimpleNamespace(global_step=step), stage, None, 0)
+    text = "<think>at <t>5.0</t>s</think><answer>B</answer>"
+    return reward_breakdown(stage.rewards, text, sample)
+
+
+@pytest.mark.parametrize("recipe", ["rlsd", "rmsd_then_visd", "visd_shuffled"])
+def test_what_is_compared_with_visd_is_paid_like_it(capsys, monkeypatch, make_sample, recipe):
+    """At every step: a list of callbacks replaces that of the base, and σ's schedule with it."""
+    ours, visd = (
+        yaml.safe_load(printed(capsys, "--config", f"configs/{name}.yaml"))
+        for name in (recipe, "visd")
+    )
+    for config in (ours, visd):
+        config["model"] = config["model"]["init_args"]
+    sample = make_sample("spatio_temporal_qa")
+    paid = [
+        [paid_at(config, step, sample, monkeypatch) for step in (0, 45, 90)]
+        for config in (ours, visd)
+    ]
+    assert paid[0] == paid[1]
+    points = [parts["think_point"] for parts in paid[1]]
+    assert points[0] > points[1] > points[2] > 0

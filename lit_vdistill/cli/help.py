@@ -31,7 +31,11 @@ RUN_OPTIONS = {
 
 DATA = "lit_vdistill.data.datamodule.VideoDistillDataModule"
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
-_JUDGES = ["lit_vdistill.judge.rule_judge.RuleJudge", "lit_vdistill.judge.cache.CachedJudge"]
+_JUDGES = [
+    "lit_vdistill.judge.rule_judge.RuleJudge",
+    "lit_vdistill.judge.cache.CachedJudge",
+    "lit_vdistill.judge.shuffled.ShuffledJudge",
+]
 
 
 def stages() -> list[str]:

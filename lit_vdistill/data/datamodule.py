@@ -280,6 +280,7 @@ class VideoDistillDataModule(LightningDataModule):
         """One split; where no teacher was asked, with the demonstrations of its records."""
         key = f"data.sources.{'val' if split == 'validation' else split.removesuffix('ing')}_path"
         samples, bad = self.sources.read(path, key)
+        samples = [replace(sample, envelope=self.prompt.envelope) for sample in samples]
         total, is_trained_on = len(samples) + len(bad), split == "training"
         if is_trained_on:
             samples, instants = with_length(samples, self.sources.instant_length_s)

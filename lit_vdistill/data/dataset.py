@@ -246,7 +246,7 @@ class PromptDataset(Dataset[Item | BadSample]):
     def _shown_moments(self, sample: VideoSample) -> tuple[float, ...]:
         """Annotated times whose frames stand in the prompt beside the planned ones."""
         is_shown = self.prompt.key_frames and self._are_images(sample.media_type)
-        return sample.moments if is_shown and sample.task.reasons_at_moments else ()
+        return sample.evidence.moments if is_shown and sample.task.reasons_at_moments else ()
 
     def _key_frames(
         self, sample: VideoSample, reader: MediaReader

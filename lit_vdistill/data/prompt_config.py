@@ -5,6 +5,7 @@ from typing import Literal
 
 from lit_vdistill.data.frame_images import FrameTimes
 from lit_vdistill.data.text_units import BoxUnits
+from lit_vdistill.types import Envelope
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class PromptConfig:
     box_units: BoxUnits = "pixels"
     """Units of boxes in text: `pixels` of the frame the model sees (Qwen2.5-VL), or `thousandths`
     of width and height (Qwen3-VL)."""
+    envelope: Envelope = "strict"
+    """How responses are taken apart for rewards, qualities, judge and scores: `strict`, one think
+    and one answer block and nothing else, or `lenient` as VISD's release, see `parse_response`."""
     frames_as: Literal["video", "images"] = "video"
     """A video as the processor's own `video`, or as `images`, each frame behind a line with its
     time (VISD's release)."""

@@ -41,7 +41,7 @@ class ViewConfig:
         if self.span == "video":
             return None
         ends = [time_s for span in sample.evidence.spans for time_s in span]
-        ends += sample.moments
+        ends += sample.evidence.moments
         if not ends:
             raise NoEvidence
         start, end = min(ends), max(ends)

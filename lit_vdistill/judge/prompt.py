@@ -6,6 +6,7 @@ from lit_vdistill import jsonl
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.responses.prompts import Message
+from lit_vdistill.types import Evidence
 
 _SYSTEM = """\
 You grade how a student model answered a question about a video or an image. A teacher model will \
@@ -35,15 +36,17 @@ _NO_ANSWER = (
 
 def judge_messages(case: JudgeCase) -> list[Message]:
     """The chat for one rollout: instructions, then question, truth, hidden evidence, response."""
-    sample, answer = case.sample, parse_response(case.text).answer
+    sample = case.sample
+    answer = parse_response(case.text, sample.envelope).answer
     evidence = {
         "segments_s": [list(span) for span in sample.evidence.spans],
         "boxes": [
             {"time_s": box.time_s, "object": box.name, "box": list(box.box)}
             for box in sample.evidence.boxes
         ],
+        "key_times_s": list(sample.evidence.moments),
     }
-    has_evidence = bool(sample.evidence.spans or sample.evidence.boxes)
+    has_evidence = sample.evidence != Evidence()
     lines = [
         f"Task: {sample.task}",
         f"Question: {sample.question}",

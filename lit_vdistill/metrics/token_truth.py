@@ -64,7 +64,7 @@ def marks(text: str, sample: VideoSample, tolerance: Tolerance = Tolerance()) ->
     if "answer" in places:
         answer = sample.task.answer_marks(text, places["answer"], sample, tolerance.number)
         found += [mark for mark in answer if mark.start not in taken]
-    if parse_response(text).problem is not None:
+    if parse_response(text, sample.envelope).problem is not None:
         found = [replace(mark, verdict="unclear") for mark in found]
     return sorted(found, key=lambda mark: mark.start)
 
@@ -123,7 +123,7 @@ def _rivals(
 def _times(text: str, sample: VideoSample, tolerance: Tolerance) -> Iterator[Mark]:
     """Seconds: those of a segment, and those at which a box was seen."""
     spans = sample.evidence.spans
-    moments = [box.time_s for box in sample.evidence.boxes if box.time_s is not None]
+    moments = list(sample.evidence.moments)
     truths: dict[int, list[float]] = {}
     for pair in SPAN.finditer(text):
         truths[pair.start(1)] = [start for start, _ in spans]

@@ -23,7 +23,7 @@ def score_responses(
     return tuple(
         ScoredResponse(
             response,
-            answer_quality(parse_response(response.text), sample)
+            answer_quality(parse_response(response.text, sample.envelope), sample)
             if sample.task.is_closed_ended
             else OPEN_ENDED_QUALITY,
         )

@@ -22,6 +22,7 @@ The own format has one JSON object a line:
 | `demonstration` | | a whole response to imitate where no teacher was asked; boxes as shares |
 | `evidence.spans` | for `temporal_*` | `[start, end]` in seconds; the first is the answer |
 | `evidence.boxes` | for `spatial_grounding` | corners as shares of width and height in [0, 1] |
+| `evidence.key_times` | | seconds of key frames, also of those without a box |
 | `facts.things` | | by kind, what is true of each thing: `{"colour": "red", "place": "left"}` |
 | `facts.words` | with `things` | by kind, all words for it, the wrong ones too |
 | `facts.asked` | | kinds that a right open-ended answer states of every thing |
@@ -57,6 +58,8 @@ from lit_vdistill.types import BoxAt, Evidence, Facts, Source, VideoSample
 
 MAX_TEXT_CHARS = 10_000
 """About 2 500 tokens; what is longer is a mistake as a rule, and takes minutes a step."""
+_LOADED = {"envelope"}
+"""Fields of a sample that no record has: loading sets them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,8 @@ def _instant(sample: VideoSample) -> float | None:
 
 def write_records(path: str | Path, samples: list[VideoSample]) -> None:
     """Write samples in the own format."""
-    jsonl.write(Path(path), map(asdict, samples))
+    rows = map(asdict, samples)
+    jsonl.write(Path(path), ({k: row[k] for k in row if k not in _LOADED} for row in rows))
 
 
 def parse_record(raw: Any) -> VideoSample:
@@ -171,7 +175,7 @@ def parse_record(raw: Any) -> VideoSample:
         ValueError: Names the key, what was expected and what came.
     """
     raw = expect(raw, dict, "record")
-    known = {field.name for field in fields(VideoSample)}
+    known = {field.name for field in fields(VideoSample)} - _LOADED
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"unknown key '{unknown[0]}', the schema has {sorted(known)}")
     media = raw.get("media")
@@ -214,9 +218,11 @@ def _source(raw: Any) -> Source | None:
 def _evidence(raw: Mapping[str, Any]) -> Evidence:
     spans = expect(raw.get("spans", []), list, "evidence.spans")
     boxes = expect(raw.get("boxes", []), list, "evidence.boxes")
+    key_times = expect(raw.get("key_times", []), list, "evidence.key_times")
     return Evidence(
         spans=tuple(numbers(span, 2, "evidence.spans") for span in spans),  # type: ignore[misc]
         boxes=tuple(_box_at(expect(box, dict, "evidence.boxes")) for box in boxes),
+        key_times=tuple(seconds(time, "evidence.key_times") for time in key_times),
     )
 
 

@@ -107,7 +107,7 @@ def behind_end(sample: VideoSample, last_s: float, tolerance_s: float) -> str | 
     if sample.media_type != "video" or isinstance(sample.media, FrameFiles):
         return None
     times = [end for _, end in sample.evidence.spans]
-    times += [item.time_s for item in sample.evidence.boxes if item.time_s is not None]
+    times += sample.evidence.moments
     latest = max(times, default=0.0)
     if latest <= last_s + tolerance_s:
         return None

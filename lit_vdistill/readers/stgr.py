@@ -59,7 +59,7 @@ def parse_stgr(raw: Any) -> VideoSample:
     elif is_image:
         evidence, answer = _image_evidence(raw, answer)
     elif task is Task.SPATIO_TEMPORAL_QA:
-        evidence = Evidence(boxes=_key_boxes(raw))
+        evidence = _key_frames(raw)
     path = text_of(raw, "image_path" if is_image else "video_path")
     sample = VideoSample(
         id=str(raw.get("id", "")),
@@ -143,16 +143,16 @@ def _size(raw: Mapping[str, Any]) -> tuple[float, float]:
     return width, height
 
 
-def _key_boxes(raw: Mapping[str, Any]) -> tuple[BoxAt, ...]:
-    """Boxes of all key frames; a key frame without boxes is allowed, one without a time is not."""
+def _key_frames(raw: Mapping[str, Any]) -> Evidence:
+    """Times of all key frames and their boxes; one without boxes is allowed, without a time not."""
     items = expect(raw.get("key_items") or {}, dict, "key_items")
-    boxes = []
+    boxes, times = [], []
     for frame in expect(raw.get("key_frames") or [], list, "key_frames"):
         frame = expect(frame, dict, "key_frames")
-        time_s = seconds(frame.get("time"), "key_frames.time")
+        times.append(seconds(frame.get("time"), "key_frames.time"))
         objects = items.get(str(frame.get("idx"))) or {}
         for name, places in expect(objects, dict, "key_items").items():
             for place in places or []:
                 x1, y1, x2, y2 = numbers(place, 4, "key_items")
-                boxes.append(BoxAt(time_s, name, (x1, y1, x2, y2)))
-    return tuple(boxes)
+                boxes.append(BoxAt(times[-1], name, (x1, y1, x2, y2)))
+    return Evidence(boxes=tuple(boxes), key_times=tuple(times))

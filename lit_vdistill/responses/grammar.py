@@ -7,11 +7,11 @@ raises on model text: what cannot be read is None and scores 0.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lit_vdistill.responses.tags import Element, Tag, blocks, leaves, tags
-from lit_vdistill.types import Box, Rollout, Span
+from lit_vdistill.types import Box, Envelope, Rollout, Span
 
 _END_MARKERS = re.compile(r"<\|im_end\|>|<\|endoftext\|>|</s>")
 # Western digits, and no more of them than a video or a frame has use for: sums, squares and
@@ -37,7 +37,7 @@ class ParsedResponse:
     think: str
     """Inside of the first think block, "" when there is none."""
     answer: str
-    """Inside of the last complete answer block, stripped; "" when there is none."""
+    """Inside of the answer block that counts, stripped; "" when there is none."""
     problem: str | None
     """Why the envelope is invalid, a short cause to be counted; None when it is valid."""
     rollout: Rollout | None = None
@@ -53,37 +53,74 @@ class GroundedMention:
     time_s: float
 
 
-def parse_response(text: str) -> ParsedResponse:
+def parse_response(text: str, envelope: Envelope = "strict") -> ParsedResponse:
     """Take a response apart; what follows an end-of-sequence marker is ignored.
 
-    The envelope is valid when exactly one think block is followed by exactly one answer block with
-    nothing but white space around them: repeated tags and text outside are how a policy games a
-    laxer check.
+    Args:
+        text: The response.
+        envelope: `strict`: exactly one think block, followed by exactly one answer block, with
+            nothing but white space around them, as repeated tags and text outside are how a policy
+            games a laxer check; of several answers the last counts. `lenient`: as VISD's release,
+            both blocks are there and their tags are opened as often as closed, whatever their
+            number and order and whatever stands around them; the first answer counts.
     """
     text = _END_MARKERS.split(text, maxsplit=1)[0]
     among = tags(text)
     thinks, answers = blocks(among, "think"), blocks(among, "answer")
+    rules = _ENVELOPES[envelope]
     return ParsedResponse(
         think=thinks[0].within(text) if thinks else "",
-        answer=answers[-1].within(text).strip() if answers else "",
-        problem=_envelope_problem(text, among, thinks, answers),
+        answer=answers[rules.answer].within(text).strip() if answers else "",
+        problem=rules.problem(text, among, thinks, answers),
     )
 
 
-def _envelope_problem(
+def _strict_problem(
     text: str, among: Sequence[Tag], thinks: list[Element], answers: list[Element]
 ) -> str | None:
-    outer = [(tag.name, tag.is_closing) for tag in among if tag.name in _ENVELOPE]
+    outer = _outer(among)
     if len(set(outer)) < len(outer):
         return "repeated_tags"
-    if not thinks:
-        return "no_think"
-    if not answers:
-        return "no_answer"
+    if missing := _missing(thinks, answers):
+        return missing
     (think,), (answer,) = thinks, answers
     between = text[think.end : answer.start]
     is_alone = not (text[: think.start] + between + text[answer.end :]).strip()
     return None if think.end <= answer.start and is_alone else "text_outside"
+
+
+def _lenient_problem(
+    text: str, among: Sequence[Tag], thinks: list[Element], answers: list[Element]
+) -> str | None:
+    if missing := _missing(thinks, answers):
+        return missing
+    outer = _outer(among)
+    is_balanced = all(outer.count((n, False)) == outer.count((n, True)) for n in _ENVELOPE)
+    return None if is_balanced else "unbalanced_tags"
+
+
+def _outer(among: Sequence[Tag]) -> list[tuple[str, bool]]:
+    return [(tag.name, tag.is_closing) for tag in among if tag.name in _ENVELOPE]
+
+
+def _missing(thinks: list[Element], answers: list[Element]) -> str | None:
+    if not thinks:
+        return "no_think"
+    return None if answers else "no_answer"
+
+
+@dataclass(frozen=True, slots=True)
+class _EnvelopeRules:
+    """What a valid envelope is, and which of several answers counts."""
+
+    answer: int
+    problem: Callable[[str, Sequence[Tag], list[Element], list[Element]], str | None]
+
+
+_ENVELOPES: dict[Envelope, _EnvelopeRules] = {
+    "strict": _EnvelopeRules(-1, _strict_problem),
+    "lenient": _EnvelopeRules(0, _lenient_problem),
+}
 
 
 def option_letter(text: str) -> str | None:

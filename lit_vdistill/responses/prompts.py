@@ -1,14 +1,17 @@
 """How a question becomes a chat, in our own words to the papers' stated requirements."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lit_vdistill.responses.writing import tagged_box, tagged_span
-from lit_vdistill.types import Task, VideoSample
+from lit_vdistill.responses.writing import tagged_box, tagged_span, tagged_time
+from lit_vdistill.types import Span, Task, VideoSample
 
 Conditioning = Literal["none", "answer", "evidence", "feedback"]
 """What a privileged teacher knows; each has what stands before it too."""
+
+EvidenceTold = Literal["times", "boxes"]
+FeedbackAs = Literal["correction", "earlier_answer"]
 
 Message = dict[str, object]
 """One chat turn as a Hugging Face chat template takes it."""
@@ -112,26 +115,77 @@ def _frame_lines(frames: FrameLines) -> Iterator[Message]:
     yield {"type": "text", "text": f"The video lasts {int(frames.length_s)}s.\n"}
 
 
-def privileged_text(sample: VideoSample, conditioning: Conditioning, feedback: str | None) -> str:
+@dataclass(frozen=True)
+class Telling:
+    """What a privileged teacher is told, and how (VISD §3.2)."""
+
+    conditioning: Conditioning = "feedback"
+    """How much: `none`, the `answer`, with `evidence`, with `feedback` too."""
+    evidence: EvidenceTold = "times"
+    """`times`: as VISD's release, the segment where it is asked for and the key times where the
+    reasoning is to name them, no box and no name; `boxes`: all that is annotated."""
+    feedback_as: FeedbackAs = "correction"
+    """`correction`: as VISD's release, what is to be corrected; `earlier_answer`: on an answer that
+    was given before. Told that what follows is wrong, a network that believes it finds the wrong
+    tokens more probable, and not less."""
+
+
+_FEEDBACK: Mapping[FeedbackAs, str] = {
+    "correction": "Feedback by which an answer to it is to be corrected",
+    "earlier_answer": "Feedback on an earlier answer",
+}
+
+
+def privileged_text(sample: VideoSample, telling: Telling, feedback: str | None) -> str:
     """What is added to the question for the teacher that replays (VISD §3.2); may be empty.
 
-    The paper does not print these words. Feedback is put as being on an earlier answer, though it
-    is on the rollout that is replayed: told that what follows is wrong, a faithful network finds
-    the wrong tokens more probable, and not less.
+    In the order of VISD's release: what it is, answer, segment, key times, feedback; the words are
+    ours, the paper prints none. The answer is in the syntax of its task, where the release has the
+    data's own: a box of a visual question is in other units there than those that are seen.
 
     Args:
         sample: The question with its true answer and evidence, boxes in the model's units.
-        conditioning: How much of it the teacher is told.
-        feedback: What the judge says about the rollout; None where there is none.
+        telling: How much of it the teacher is told, and how.
+        feedback: What the judge says about a response; None where there is none.
     """
-    if conditioning == "none":
+    if telling.conditioning == "none":
         return ""
-    lines = ["", f"The right answer is <answer>{sample.task.true_answer(sample)}</answer>"]
-    if conditioning in ("evidence", "feedback"):
-        lines += [f"Seen from {tagged_span(span)}." for span in sample.evidence.spans]
-        for found in sample.evidence.boxes:
-            when = "" if found.time_s is None else f"at<t>{round(found.time_s, 2)}</t>s"
-            lines.append(tagged_box(found) + when)
-    if conditioning == "feedback" and feedback is not None:
-        lines.append(f"Feedback on an earlier answer: {feedback}")
+    lines = ["", "Verified, and hidden from who answers:"]
+    lines.append(f"The right answer is <answer>{sample.task.true_answer(sample)}</answer>")
+    if telling.conditioning in ("evidence", "feedback"):
+        lines += _EVIDENCE[telling.evidence](sample)
+    if telling.conditioning == "feedback" and feedback is not None:
+        lines.append(f"{_FEEDBACK[telling.feedback_as]}: {feedback}")
     return "\n".join(lines)
+
+
+def _when(sample: VideoSample) -> list[str]:
+    """The segment and the key times of a question that is about them."""
+    spans = sample.evidence.spans[:1] if sample.task.answers_span else ()
+    moments = sample.evidence.moments if sample.task.reasons_at_moments else ()
+    return [*map(_seen, spans), *_at(moments)]
+
+
+def _when_and_where(sample: VideoSample) -> list[str]:
+    """Every segment, every box with its name and time, and the key times without a box."""
+    boxes = sample.evidence.boxes
+    told = {found.time_s for found in boxes}
+    lines = list(map(_seen, sample.evidence.spans))
+    for found in boxes:
+        when = "" if found.time_s is None else f"at{tagged_time(found.time_s)}"
+        lines.append(tagged_box(found) + when)
+    return [*lines, *_at([time for time in sample.evidence.moments if time not in told])]
+
+
+def _seen(span: Span) -> str:
+    return f"Seen from {tagged_span(span)}."
+
+
+def _at(moments: Sequence[float]) -> list[str]:
+    return [f"Key moments: {', '.join(map(tagged_time, moments))}."] if moments else []
+
+
+_EVIDENCE: Mapping[EvidenceTold, Callable[[VideoSample], list[str]]] = {
+    "times": _when,
+    "boxes": _when_and_where,
+}

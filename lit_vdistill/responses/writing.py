@@ -13,15 +13,20 @@ TIMES = "Write every time of the reasoning as <t>seconds</t>s."
 """Asks for times."""
 
 
+def tagged_time(time_s: float) -> str:
+    """A time, in seconds to two digits."""
+    return f"<t>{round(time_s, 2)}</t>s"
+
+
 def tagged_span(span: Span) -> str:
     """A segment, in seconds to two digits."""
-    start, end = (f"<t>{round(time_s, 2)}</t>s" for time_s in span)
+    start, end = map(tagged_time, span)
     return f"{start} to {end}"
 
 
 def tagged_box(found: BoxAt) -> str:
-    """A box with its name, in the units that it has."""
-    box = ",".join(f"{value:g}" for value in found.box)
+    """A box with its name, in whole units, as models are taught to write them."""
+    box = ",".join(str(round(value)) for value in found.box)
     return f"<obj>{found.name}</obj><box>[{box}]</box>"
 
 

@@ -1,6 +1,6 @@
 """Pure scores of one response; YAML chooses which by class path."""
 
-from lit_vdistill.rewards.content import Content, answer_quality
+from lit_vdistill.rewards.content import Content, answer_metric, answer_quality
 from lit_vdistill.rewards.facts import FactCounts, StatedFacts, count_facts, graded_quality
 from lit_vdistill.rewards.format import OuterFormat, TaskFormat
 from lit_vdistill.rewards.reward import Reward, composite_reward, reward_breakdown, rule_score
@@ -29,6 +29,7 @@ __all__ = [
     "ThinkPoint",
     "ThinkSegment",
     "ThinkSpace",
+    "answer_metric",
     "answer_quality",
     "composite_reward",
     "count_facts",

@@ -44,6 +44,26 @@ def answer_quality(response: ParsedResponse, sample: VideoSample, epsilon: float
         A value in [0, 1].
 
     Raises:
+        ValueError: See `answer_metric`.
+    """
+    found = answer_metric(response.answer, sample, epsilon)
+    return 0.0 if response.problem is not None else found
+
+
+def answer_metric(answer: str, sample: VideoSample, epsilon: float = 0.01) -> float:
+    """The metric of the task for the inside of an answer block, whatever stands around it.
+
+    An answer without its task's syntax scores 0.
+
+    Args:
+        answer: The inside of the answer block.
+        sample: A closed-ended sample whose boxes are in the units the model writes.
+        epsilon: Relative tolerance of numerical answers.
+
+    Returns:
+        A value in [0, 1].
+
+    Raises:
         ValueError: For an open-ended task, which has no metric (R-MSD §3.3.2), and for a task
             whose metric gives no such value.
     """
@@ -51,9 +71,9 @@ def answer_quality(response: ParsedResponse, sample: VideoSample, epsilon: float
         raise ValueError(
             f"sample {sample.id}: task '{sample.task}' is open-ended, it has no metric"
         )
-    if response.problem is not None or not sample.task.has_syntax(response.answer):
+    if not sample.task.has_syntax(answer):
         return 0.0
-    quality = sample.task.quality(response.answer, sample, epsilon)
+    quality = sample.task.quality(answer, sample, epsilon)
     if not 0.0 <= quality <= 1.0 + _ROUNDING:
         raise ValueError(
             f"sample {sample.id}: task '{sample.task}' must give a quality in [0, 1], got {quality}"

@@ -80,7 +80,7 @@ def graded_quality(text: str, sample: VideoSample) -> float:
 
     Closed-ended: `answer_quality`; open-ended: the share of facts that it states.
     """
-    parsed = parse_response(text)
+    parsed = parse_response(text, sample.envelope)
     if sample.task.is_closed_ended:
         return answer_quality(parsed, sample)
     return StatedFacts()(parsed, sample)

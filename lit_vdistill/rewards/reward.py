@@ -53,9 +53,9 @@ def reward_breakdown(
         RewardError: When a reward raises, or gives no finite number; names it and the sample.
     """
     if isinstance(response, Rollout):
-        parsed = replace(parse_response(response.text), rollout=response)
+        parsed = replace(parse_response(response.text, sample.envelope), rollout=response)
     else:
-        parsed = parse_response(response)
+        parsed = parse_response(response, sample.envelope)
     return {reward.name: _paid(reward, parsed, sample) for reward in rewards}
 
 

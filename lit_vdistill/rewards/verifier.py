@@ -24,7 +24,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from lit_vdistill.responses import grammar
 from lit_vdistill.responses.geometry import box_iou, temporal_iou
 from lit_vdistill.responses.grammar import GroundedMention, ParsedResponse
-from lit_vdistill.rewards.content import answer_quality
+from lit_vdistill.rewards.content import answer_metric
 from lit_vdistill.rewards.reward import Reward
 from lit_vdistill.types import Box, BoxAt, VideoSample
 
@@ -34,8 +34,8 @@ _ROUGE = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 class Answer(Reward):
     """Exactness of a closed answer, mean ROUGE-1/2/L F1 of a free one.
 
-    Temporal multiple choice is judged by its letter alone, whatever the envelope; its span is
-    `AnswerTime`.
+    The answer block counts alone, whatever stands around it: the envelope is `GroundedFormat`'s.
+    Temporal multiple choice is judged by its letter; its span is `AnswerTime`.
     """
 
     name = "answer"
@@ -45,14 +45,14 @@ class Answer(Reward):
         return sample.task.answers_words
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
-        """Score the answer block, whatever the reasoning looks like."""
+        """Score the answer block."""
         if not self.applies_to(sample):
             return 0.0
         if not sample.task.is_closed_ended:
             return rouge_f1(response.answer, sample.answer)
         if sample.task.answers_place:
             return sample.task.words_quality(response.answer, sample)
-        return answer_quality(response, sample)
+        return answer_metric(response.answer, sample)
 
 
 class AnswerTime(Reward):
@@ -92,7 +92,8 @@ class AnswerBox(Reward):
 class ThinkSegment(Reward):
     """The share of the reasoning's `<t>` that lie in the annotated segment, ends included (Eq. 11).
 
-    What is no time does not count, `grammar.mentioned_times`.
+    What a mentioned time is, the paper leaves open: `grammar.mentioned_times` reads them as VISD's
+    release does.
     """
 
     name = "think_segment"
@@ -113,8 +114,8 @@ class ThinkSegment(Reward):
 class ThinkPoint(Reward):
     """How near the reasoning's `<t>` are to key frames: mean of exp(-d² / 2σ²) (Eq. 12).
 
-    d is the distance to the nearest key frame; `ProximityAnnealing` narrows σ over the run. What
-    is no time does not count, `grammar.mentioned_times`.
+    d is the distance to the nearest key frame, with boxes or without; `ProximityAnnealing` narrows
+    σ over the run. Times are read as by `ThinkSegment`.
     """
 
     name = "think_point"
@@ -132,15 +133,15 @@ class ThinkPoint(Reward):
 
     def applies_to(self, sample: VideoSample) -> bool:
         """Tasks with key frames."""
-        return sample.task.reasons_at_moments and bool(_key_times(sample))
+        return sample.task.reasons_at_moments and bool(sample.evidence.moments)
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score every time that the think block mentions; 0 when there is none."""
         times = grammar.mentioned_times(response.think)
         if not times or not self.applies_to(sample):
             return 0.0
-        key_times = _key_times(sample)
-        gaps = [min(abs(time - key) for key in key_times) for time in times]
+        moments = sample.evidence.moments
+        gaps = [min(abs(time - key) for key in moments) for time in times]
         return sum(math.exp(-(gap**2) / (2 * self.sigma_s**2)) for gap in gaps) / len(times)
 
 
@@ -153,31 +154,35 @@ class _SpaceRule:
 
     is_symmetric: bool
     """Gate |t - t*| <= τ; otherwise t* - t < τ, which lets late mentions pass at any distance."""
-    over_objects: Literal["max", "mean"]
-    """How objects on the matched frame are joined."""
+    join: Literal["best_box", "best_object", "mean_object"]
+    """How the true boxes of the matched frame are joined: the best of all, or of each object the
+    mean over its boxes, and of these the best or the mean."""
     needs_name: bool
     """Whether a mention is compared only with objects of a similar name."""
     counts_unmatched: bool
     """Whether mentions that match no frame count in Z; if not, they cost nothing."""
+    needs_answer: bool
+    """Whether reasoning that leads to no answer scores nothing."""
 
 
 _SPACE_RULES: dict[Preset, _SpaceRule] = {
-    "visd": _SpaceRule(True, "max", False, True),
-    "open_o3": _SpaceRule(False, "max", False, True),
-    "vision_coach": _SpaceRule(True, "mean", True, False),
+    "visd": _SpaceRule(True, "best_box", False, True, False),
+    "open_o3": _SpaceRule(False, "best_object", False, True, True),
+    "vision_coach": _SpaceRule(True, "mean_object", True, False, True),
 }
 
 
 class ThinkSpace(Reward):
     """How well the boxes of the reasoning lie on what they name (Eq. 13).
 
-    A mention `<obj>…</obj><box>…</box>at<t>…</t>s` counts where an annotated key frame is near in
-    time; its score is the IoU with that frame's objects, the mean over mentions the reward. For
+    A mention `<obj>…</obj><box>…</box>at<t>…</t>s` counts where a key frame with boxes is near in
+    time; its score is the IoU with the nearest one's boxes, the mean over mentions the reward. For
     spatial grounding the best box of the reasoning is compared with the answer's.
 
-    Presets: `visd` gates by |t - t*| <= τ, takes the best object and divides by all mentions, a
-    reading of Eq. 13, which leaves Z open; `open_o3` is that code's one-sided gate; `vision_coach`
-    is its released run: objects of a similar name, their mean, unmatched mentions free.
+    Presets: `visd` is Eq. 13: |t - t*| <= τ and the best true box, whatever its name; Z, which it
+    leaves open, is the number of mentions, so that one too many costs. `open_o3` is that code's
+    one-sided gate, and the best object. `vision_coach` is its released run, and VISD's: objects of
+    a similar name, their mean, unmatched mentions free. Both pay only for what leads to an answer.
     """
 
     name = "think_space"
@@ -207,7 +212,8 @@ class ThinkSpace(Reward):
 
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score the think block; 0 without a mention."""
-        if not self.applies_to(sample):
+        is_empty = self.rule.needs_answer and not response.answer
+        if is_empty or not self.applies_to(sample):
             return 0.0
         if sample.task.answers_box:
             truth = sample.evidence.boxes[0].box
@@ -231,12 +237,14 @@ class ThinkSpace(Reward):
                 by_object.setdefault(box.name, []).append(box.box)
         if not by_object:
             return None
+        if self.rule.join == "best_box":
+            truths = [truth for found in by_object.values() for truth in found]
+            return max(_best(mention, truth) for truth in truths)
         scores = [
-            sum(max(box_iou(claim, truth) for claim in mention.boxes) for truth in truths)
-            / len(truths)
-            for truths in by_object.values()
+            sum(_best(mention, truth) for truth in found) / len(found)
+            for found in by_object.values()
         ]
-        return max(scores) if self.rule.over_objects == "max" else sum(scores) / len(scores)
+        return max(scores) if self.rule.join == "best_object" else sum(scores) / len(scores)
 
     def _is_near(self, time_s: float, box: BoxAt) -> bool:
         if box.time_s is None:
@@ -256,12 +264,12 @@ class ThinkSpace(Reward):
 
 
 class GroundedFormat(Reward):
-    """1 for a sound envelope with the grounding its task asks for, 0.5 without it, else 0.
+    """1 for a valid envelope with the grounding its task asks for, 0.5 without it, else 0.
 
-    Sound: think and answer blocks, opened as often as closed, and so `<obj>`, `<box>` and `<t>` in
-    the reasoning. Asked for: two times for temporal tasks; an object with a box for spatial
-    grounding; object, box and time for spatio-temporal questions; nothing otherwise. Unlike the
-    code bases a repeated block scores 0: a policy that is paid for tags learns to repeat them.
+    Valid as `parse_response` says of the sample's envelope, and `<obj>`, `<box>` and `<t>` in the
+    reasoning opened as often as closed. Asked for: two times for temporal tasks; an object with a
+    box for spatial grounding, where VISD's release wants a name of one word; object, box and time
+    for spatio-temporal questions; nothing otherwise.
     """
 
     name = "format"
@@ -275,7 +283,7 @@ class GroundedFormat(Reward):
         if response.problem is not None or not is_balanced:
             return 0.0
         if sample.task.answers_span:
-            is_grounded = len(grammar.mentioned_times(think)) >= 2
+            is_grounded = think.count("<t>") >= 2
         elif sample.task.answers_box:
             everything = think + response.answer
             is_grounded = "<obj>" in everything and "<box>" in everything
@@ -292,8 +300,8 @@ def rouge_f1(text: str, truth: str) -> float:
     return sum(score.fmeasure for score in scores.values()) / len(scores)
 
 
-def _key_times(sample: VideoSample) -> list[float]:
-    return [box.time_s for box in sample.evidence.boxes if box.time_s is not None]
+def _best(mention: GroundedMention, truth: Box) -> float:
+    return max(box_iou(claim, truth) for claim in mention.boxes)
 
 
 def _given(value: float | None) -> float:

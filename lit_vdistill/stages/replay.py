@@ -27,7 +27,13 @@ from lit_vdistill.objectives.credit import (
     token_weights,
 )
 from lit_vdistill.objectives.precision import widened
-from lit_vdistill.responses.prompts import Conditioning, privileged_text
+from lit_vdistill.responses.prompts import (
+    Conditioning,
+    EvidenceTold,
+    FeedbackAs,
+    Telling,
+    privileged_text,
+)
 from lit_vdistill.stages.averages import StepMetrics
 from lit_vdistill.stages.method import TokenMethod, TokenTerms
 from lit_vdistill.stages.step import Experience
@@ -51,6 +57,10 @@ class CreditConfig:
     """K of Eq. 3."""
     conditioning: Conditioning = "feedback"
     """What the teacher knows: `none`, the `answer`, with `evidence`, with `feedback` too."""
+    evidence: EvidenceTold = "times"
+    """What of the evidence: its `times` (release), or all, with `boxes` and names."""
+    feedback_as: FeedbackAs = "correction"
+    """Feedback is put as a `correction` (release), or as being on an `earlier_answer`."""
     view: ViewConfig | None = None
     """What the teacher sees beside what it knows; null = what the student sees (VISD)."""
     judge_timeout_s: float = 120.0
@@ -62,6 +72,11 @@ class CreditConfig:
     def __post_init__(self) -> None:
         """Refuse a bound that is none; see `check_clip`."""
         check_clip(self.clip)
+
+    @property
+    def telling(self) -> Telling:
+        """What the teacher is told, and how."""
+        return Telling(self.conditioning, self.evidence, self.feedback_as)
 
 
 class NoReplay(TokenMethod):
@@ -186,7 +201,7 @@ class Replay(TokenMethod):
         """The teacher's view of some rollouts, on its own top K or on a given support."""
         assert self.part is not None
         assert self.teacher is not None
-        how = self.config.conditioning
+        how = self.config.telling
         prompts, rows = replay_rows(self.processor, self.part, chosen, feedback, how)
         realized = states.ids[list(chosen), : max(len(row.completion_ids) for row in rows)]
         is_local = self.config.support == "top_k"
@@ -241,7 +256,7 @@ def replay_rows(
     part: Experience,
     chosen: Sequence[int],
     feedback: Sequence[str | None],
-    conditioning: Conditioning,
+    telling: Telling,
 ) -> tuple[list[EncodedPrompt], list[Row]]:
     """Prompts up to the question's end, and rollouts behind what the teacher is told of each.
 
@@ -253,7 +268,7 @@ def replay_rows(
         part: Rollouts.
         chosen: Which of them, counted over all groups.
         feedback: What the judge says about each of these.
-        conditioning: How much the teacher is told.
+        telling: How much the teacher is told, and how.
     """
     rollouts = part.rollouts
     size = len(rollouts) // len(part.groups)
@@ -261,14 +276,14 @@ def replay_rows(
     turn_end = processor.tokenizer.eos_token_id
     views = part.batch.views
     prompts = {group: views[group] for group in used}
-    if conditioning == "none":
+    if telling.conditioning == "none":
         split = {group: (prompt, ()) for group, prompt in prompts.items()}
     else:
         split = {group: split_prompt(prompt, turn_end) for group, prompt in prompts.items()}
     rows = []
     for index, words in zip(chosen, feedback, strict=True):
         group = index // size
-        known = privileged_text(part.groups[group].sample, conditioning, words)
+        known = privileged_text(part.groups[group].sample, telling, words)
         context = (*plain_ids(processor, known), *split[group][1])
         rows.append(Row(used.index(group), rollouts[index].completion_ids, context))
     return [split[group][0] for group in used], rows

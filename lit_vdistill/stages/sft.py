@@ -20,13 +20,14 @@ from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.policy import masked_total
 from lit_vdistill.pool.matching import uniform
 from lit_vdistill.pool.quality import best_response
-from lit_vdistill.responses.prompts import Conditioning, privileged_text
+from lit_vdistill.responses.prompts import Conditioning, Telling, privileged_text
 from lit_vdistill.rewards import Reward, reward_breakdown
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.pieces import cut
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
 from lit_vdistill.types import ScoredResponse
 
+_LEVELS: tuple[Conditioning, ...] = ("answer", "evidence", "feedback")
 TOLD_TOKENS = 1024
 """Room for what a privileged target is told; `cut` refuses a window in which it was not enough."""
 
@@ -123,9 +124,37 @@ class PrivilegedSFTModule(SFTModule):
     Each target is learnt twice: to the bare question, and behind answer, evidence and feedback as a
     replay puts them (`privileged_text`). A pretrained network reads such text already and needs
     `SFTModule` only; one from random weights would find every token less probable behind words that
-    it never saw, and its token credit would be noise. How much is told is drawn anew each step, and
-    feedback is the rule judge's on some response of the pool. Neither paper has this.
+    it never saw, and its token credit would be noise. How much is told is drawn anew each step.
+    Neither paper has this.
+
+    Feedback is the rule judge's on a response drawn from the pool, of which the target of a
+    closed-ended task is the best: what follows is what feedback asks for. On the target itself it
+    would be a description, and who reads it so finds a replayed rollout's wrong tokens more
+    probable once they are named.
     """
+
+    def __init__(
+        self,
+        policy: VLMConfig,
+        rewards: Sequence[Reward],
+        *,
+        told: Telling = Telling(),
+        sampling: SamplingConfig = SamplingConfig(),
+        validation: ValidationConfig = ValidationConfig(),
+        optim: OptimConfig = OptimConfig(),
+    ) -> None:
+        """See `SFTModule`.
+
+        Args:
+            policy: The network to train.
+            rewards: What feedback is about.
+            told: How the replay will tell it, and how much at the most.
+            sampling: How completions are drawn at validation.
+            validation: What is generated for held-out samples.
+            optim: AdamW and its schedule.
+        """
+        super().__init__(policy, rewards, sampling=sampling, validation=validation, optim=optim)
+        self.told = told
 
     def prompt_of(self, item: Item) -> EncodedPrompt:
         """The prompt up to its question's end."""
@@ -152,12 +181,12 @@ class PrivilegedSFTModule(SFTModule):
         def draw(what: str, among: int) -> int:
             return int(uniform(self.seed, what, item.sample.id, self.global_step) * among)
 
-        levels: tuple[Conditioning, ...] = ("answer", "evidence", "feedback")
-        level = levels[draw("told", len(levels))]
-        if level != "feedback":
-            return privileged_text(item.sample, level, None)
+        levels = _LEVELS[: _LEVELS.index(self.told.conditioning) + 1]
+        told = replace(self.told, conditioning=levels[draw("told", len(levels))])
+        if told.conditioning != "feedback":
+            return privileged_text(item.sample, told, None)
         text = item.pool[draw("judged", len(item.pool))].response.text
         parts = reward_breakdown(self.rewards, text, item.sample)
         case = JudgeCase.scored(item.sample, text, self.rewards, parts)
         (feedback,) = RuleJudge().diagnose([case])
-        return privileged_text(item.sample, level, feedback)
+        return privileged_text(item.sample, told, feedback)

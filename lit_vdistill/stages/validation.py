@@ -62,7 +62,7 @@ class Validation(nn.Module):
     ) -> dict[str, float]:
         """Add one sample with its answers, and say what each of them is worth."""
         task = str(sample.task)
-        parsed = parse_response(greedy.text)
+        parsed = parse_response(greedy.text, sample.envelope)
         worth = greedy_scores(greedy.text, sample)
         if sampled:
             worth |= self._add_sampled(sample, sampled)
@@ -134,7 +134,7 @@ class Validation(nn.Module):
 
 def greedy_scores(text: str, sample: VideoSample) -> dict[str, float]:
     """What a greedy answer is worth, by the names in the report."""
-    parsed = parse_response(text)
+    parsed = parse_response(text, sample.envelope)
     worth = {"score": answer_score(text, sample), "format_rate": float(parsed.problem is None)}
     if sample.facts.asked:
         counts = count_facts(parsed.answer if parsed.problem is None else "", sample.facts)
@@ -144,7 +144,7 @@ def greedy_scores(text: str, sample: VideoSample) -> dict[str, float]:
 
 def answer_score(text: str, sample: VideoSample) -> float:
     """How good one response is, in [0, 1]: task metric, or mean ROUGE F1 for open-ended tasks."""
-    parsed = parse_response(text)
+    parsed = parse_response(text, sample.envelope)
     if sample.task.is_closed_ended:
         return answer_quality(parsed, sample)
     if parsed.problem is not None:

@@ -17,11 +17,18 @@ from lit_vdistill.data.mixture import Mixture
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.media.video import FrameConfig, MediaReader
+from lit_vdistill.pool.quality import score_responses
 from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.responses.grammar import parse_response
-from lit_vdistill.rewards import answer_quality
+from lit_vdistill.rewards import (
+    GroundedFormat,
+    OuterFormat,
+    answer_quality,
+    reward_breakdown,
+)
+from lit_vdistill.stages.validation import greedy_scores
 from lit_vdistill.tasks import Task
-from lit_vdistill.types import Clip, Evidence, FrameFiles
+from lit_vdistill.types import Clip, Evidence, FrameFiles, TeacherResponse
 
 
 @pytest.fixture
@@ -80,7 +87,7 @@ def test_a_video_as_images_has_key_frames_in_training_alone(make_data, times):
     for index, sample in enumerate(data.train_set.samples[:18]):
         prompt = data.train_set[index].prompt
         assert prompt.kind == "image"
-        moments = sample.moments if sample.task.reasons_at_moments else ()
+        moments = sample.evidence.moments if sample.task.reasons_at_moments else ()
         # The world's key frames are frames of the plan, of which the even clock drops the last.
         assert len(prompt.grid_thw) in ({8 + len(moments)} if times == "true" else {8, 9, 10, 11})
         text = data.processor.tokenizer.decode(prompt.input_ids)
@@ -126,7 +133,7 @@ def test_a_teachers_view_is_read_beside_the_students(make_data, memory_gib, fram
         assert torch.equal(item.prompt.pixels, plain[index].pixels)
         assert item.num_tokens <= longest
         annotated = [t for span in item.sample.evidence.spans for t in span]
-        annotated += item.sample.moments
+        annotated += item.sample.evidence.moments
         assert (item.view is None) == (not annotated)
         seen.add(item.view is None)
         if item.view is not None:
@@ -174,6 +181,24 @@ def test_boxes_come_in_the_units_that_the_model_writes(make_data, units, scale):
         box = data.train_set[index].sample.evidence.boxes[0].box
         expected = [value * scale for value in raw.evidence.boxes[0].box]
         assert list(box) == pytest.approx(expected)
+
+
+def test_the_envelope_of_a_run_is_that_of_its_qualities_and_rewards(make_data):
+    """A response that is valid in one of them only; one switch, whoever reads it."""
+    for envelope, worth in (("strict", 0.0), ("lenient", 1.0)):
+        data = make_data(shown={"envelope": envelope})
+        data.setup("fit")
+        index = next(i for i, s in enumerate(data.train_set.samples) if s.task is Task.MCQ)
+        item = data.train_set[index]
+        text = f"<think>t</think><answer>{item.sample.answer}</answer><think>u</think>"
+        (scored,) = score_responses(
+            item.sample, [TeacherResponse(item.sample.id, 0, text, "m", 1.0, 1.0)]
+        )
+        paid = reward_breakdown([OuterFormat(), GroundedFormat()], text, item.sample)
+        assert [scored.quality, *paid.values()] == [worth] * 3
+        assert greedy_scores(text, item.sample)["score"] == worth
+        held_out = data.val_set[0].sample
+        assert held_out.envelope == envelope
 
 
 def test_encoded_samples_are_kept_within_the_budget_and_share_pixels(make_data):

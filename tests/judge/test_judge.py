@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -6,7 +7,18 @@ from lit_vdistill.judge.cache import CachedJudge
 from lit_vdistill.judge.judge import Judge, JudgeCase
 from lit_vdistill.judge.prompt import judge_messages, read_feedback
 from lit_vdistill.judge.rule_judge import RuleJudge
+from lit_vdistill.judge.shuffled import ShuffledJudge
+from lit_vdistill.rewards import (
+    Answer,
+    AnswerBox,
+    AnswerTime,
+    ThinkPoint,
+    ThinkSegment,
+    ThinkSpace,
+    reward_breakdown,
+)
 
+REWARDS = [Answer(), AnswerTime(), AnswerBox(), ThinkSegment(), ThinkPoint(), ThinkSpace()]
 FULL = "<think>t</think><answer>B</answer>"
 
 
@@ -18,24 +30,121 @@ def case(make_sample):
     return build
 
 
-def test_rule_judge_names_answer_reasoning_and_one_cause(case):
-    cases = {
-        "supports it": case(answer=1.0, think_segment=1.0),
-        "hardly supports it. The reasoning looks at the wrong time.": case(
-            answer=1.0, think_segment=0.0
-        ),
-        "wrong: the answer is off. The reasoning looks at the wrong place.": case(
-            answer=0.0, think_segment=1.0, think_space=0.1
-        ),
-        "partly correct: the time span is off. The reasoning is mostly on the right track": case(
-            answer=1.0, answer_time=0.2, think_segment=0.9
-        ),
-        "wrong: the answer is off. The reasoning is too broad": case(answer=0.0),
-        "No final answer was produced": case(text="<think>and so on", answer=0.0),
-    }
+def said(text, sample, rewards=REWARDS):
+    """What the rule judge says about a response, its scores by the verifier."""
+    parts = reward_breakdown(rewards, text, sample)
+    (feedback,) = RuleJudge().diagnose([JudgeCase.scored(sample, text, rewards, parts)])
+    return feedback
+
+
+ON_TRACK = "The reasoning is mostly on the right track, but the answer drifts from it."
+DIAGNOSES = [
+    ("mcq", "B", "red", "B", "The final answer is correct, and the reasoning supports it."),
+    ("mcq", "B", "red", "A", "The final answer is wrong. The option should be B."),
+    ("numerical", "3", "red", "4", "The final answer is wrong. The answer should be 3."),
+    (
+        "temporal_grounding", "x", "at <t>3.0</t>s", "From <t>4.0</t>s to <t>8.0</t>s",
+        "The final answer is partly correct. The start is 2.0 s too late, the end is right. "
+        f"{ON_TRACK}",
+    ),
+    (
+        "temporal_grounding", "x", "at <t>9.5</t>s", "From <t>2.0</t>s to <t>8.0</t>s",
+        "The final answer is correct, but the reasoning hardly supports it. "
+        "The reasoning looks 1.5 s too late.",
+    ),
+    (
+        "temporal_mcq", "B", "at <t>3.0</t>s",
+        "From <t>1.0</t>s to <t>8.0</t>s\nCorrect Option: C",
+        "The final answer is partly correct. The option should be B. "
+        f"The start is 1.0 s too early, the end is right. {ON_TRACK}",
+    ),
+    (
+        "spatial_grounding", "dog", "<box>[0,0,100,100]</box>",
+        "<obj>dog</obj><box>[0,50,100,150]</box>",
+        "The final answer is partly correct. The box is off: top 50 too low, "
+        f"bottom 50 too low. {ON_TRACK}",
+    ),
+    (
+        "spatio_temporal_qa", "a dog runs left", "<obj>dog</obj><box>[0,0,100,100]</box>",
+        "a dog runs left",
+        "The final answer is correct, but the reasoning hardly supports it. "
+        "The reasoning names no time.",
+    ),
+    (
+        "open_ended", "a red dog at the left", "red", "a blue dog at the left",
+        "The final answer is partly correct. Missing: red. Words that do not belong: 1.",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "truth", "think", "answer", "feedback"), DIAGNOSES)
+def test_rule_judge_names_the_values_that_are_off(
+    make_sample, task, truth, think, answer, feedback
+):
+    """The segment is 2 s to 8 s, the box [0, 0, 100, 100] at 3 s."""
+    text = f"<think>{think}</think><answer>{answer}</answer>"
+    assert said(text, make_sample(task, truth)) == feedback
+
+
+def test_rule_judge_says_by_how_much_a_key_time_is_missed_and_where_a_box_lies(make_sample):
+    sample = make_sample("spatio_temporal_qa", "a dog")
+    late = "<obj>dog</obj><box>[0,0,100,100]</box>at<t>3.5</t>s <t>9.0</t>s <t>9.0</t>s"
+    narrow = [Answer(), ThinkPoint(sigma_s=0.5)]
+    text = f"<think>{late}</think><answer>a dog</answer>"
+    assert "looks 6.0 s too late." in said(text, sample, narrow)
+    far = "<think><obj>dog</obj><box>[90,0,190,100]</box>at<t>3.0</t>s</think>"
+    assert (
+        "The box of the reasoning is off: left edge 90 too far right, "
+        "right edge 90 too far right." in said(f"{far}<answer>a dog</answer>", sample)
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "truth", "answer"),
+    [
+        ("mcq", "B", "A"),
+        ("numerical", "3", "4"),
+        ("temporal_grounding", "x", "From <t>1.5</t>s to <t>9.5</t>s"),
+        ("spatial_grounding", "dog", "<box>[17,50,119,151]</box>"),
+        ("open_ended", "a red dog", "one green cat"),
+    ],
+)
+def test_rule_judge_repeats_no_value_that_is_wrong(make_sample, task, truth, answer):
+    """A network that reads it would find it more probable."""
+    think = "<t>9.5</t>s <obj>dog</obj><box>[17,50,119,151]</box>"
+    feedback = said(f"<think>{think}</think><answer>{answer}</answer>", make_sample(task, truth))
+    words = set(re.findall(r"\w+(?:\.\d)?", feedback.replace("The final answer", "")))
+    assert not words & {"A", "4", "9.5", "119", "151", "one", "green", "cat"}
+
+
+def test_rule_judge_says_what_is_missing(make_sample):
+    assert "No final answer was produced" in said("<think>and so on", make_sample())
+    bare = "<think>t</think><answer>there</answer>"
+    assert "It names no time span." in said(bare, make_sample("temporal_grounding"))
+    assert "It names no box." in said(bare, make_sample("spatial_grounding"))
     assert isinstance(RuleJudge(), Judge)
-    for expected, feedback in zip(cases, RuleJudge().diagnose(list(cases.values())), strict=True):
-        assert expected in feedback
+
+
+def test_a_shuffled_judge_tells_no_case_what_is_about_itself(case):
+    """But every case gets what is about some other one, the same one in the same call."""
+    cases = [case(str(number)) for number in range(7)]
+
+    class Echo:
+        identity = "echo"
+
+        def diagnose(self, cases):
+            return [case.text for case in cases]
+
+    judge = ShuffledJudge(Echo())
+    assert isinstance(judge, Judge)
+    found = judge.diagnose(cases)
+    assert sorted(found) == [case.text for case in cases]
+    assert all(told != case.text for told, case in zip(found, cases, strict=True))
+    assert judge.diagnose(cases) == found
+    assert ShuffledJudge(Echo(), seed=1).diagnose(cases) != found
+    assert ShuffledJudge(Echo(), seed=1).identity != judge.identity
+    assert judge.diagnose(cases[:1]) == [None]
+    assert judge.diagnose([]) == []
 
 
 class Counting:
@@ -92,7 +201,8 @@ def test_the_prompt_holds_truth_evidence_and_response(case):
     for part in ("Task: temporal_mcq", "What?", "B. dog", "Reference answer: B", FULL):
         assert part in user["content"]
     evidence = next(line for line in user["content"].splitlines() if line.startswith("Hidden"))
-    assert json.loads(evidence.partition(": ")[2])["segments_s"] == [[2.0, 8.0]]
+    told = json.loads(evidence.partition(": ")[2])
+    assert (told["segments_s"], told["key_times_s"]) == ([[2.0, 8.0]], [3.0])
     assert "no final answer was produced" not in system["content"]
     assert "no final answer was produced" in judge_messages(case("<think>a"))[0]["content"]
 

@@ -1,9 +1,11 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from lit_vdistill.readers.records import parse_record, read_records, write_records
+from lit_vdistill.readers.schema import behind_end
 from lit_vdistill.types import Clip, FrameFiles
 
 BOX = {"time_s": 3.0, "name": "cup", "box": [0.1, 0.2, 0.4, 0.6]}
@@ -31,6 +33,27 @@ def test_round_trip(tmp_path):
     assert read_records(tmp_path / "r.jsonl") == ([sample], [])
 
 
+def test_a_key_frame_without_a_box_is_a_time_of_its_own(tmp_path):
+    """Those of boxes need not be repeated; where they are, they count once."""
+    evidence = RECORD["evidence"] | {"key_times": [4, 3.0, 1.5]}
+    sample = parse_record(RECORD | {"evidence": evidence})
+    assert sample.evidence.moments == (1.5, 3.0, 4.0)
+    write_records(tmp_path / "r.jsonl", [sample])
+    assert read_records(tmp_path / "r.jsonl") == ([sample], [])
+    far = replace(sample.evidence, key_times=(9.0,))
+    assert behind_end(sample, last_s=5.0, tolerance_s=0.5) is None
+    reason = behind_end(replace(sample, evidence=far), last_s=5.0, tolerance_s=0.5)
+    assert "evidence at 9.0 s" in reason
+
+
+def test_how_responses_are_read_is_no_matter_of_a_record(tmp_path):
+    sample = parse_record(RECORD)
+    write_records(tmp_path / "r.jsonl", [replace(sample, envelope="lenient")])
+    assert read_records(tmp_path / "r.jsonl") == ([sample], [])
+    with pytest.raises(ValueError, match="unknown key 'envelope'"):
+        parse_record(RECORD | {"envelope": "lenient"})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -46,6 +69,8 @@ def test_round_trip(tmp_path):
         ({"evidence": {"spans": [[5, 2]]}}, "0 <= start <= end"),
         ({"evidence": {"spans": [[5]]}}, "list of 2 numbers"),
         ({"evidence": {"spans": [[1, True]]}}, "list of 2 numbers"),
+        ({"evidence": {"spans": [[2, 5]], "key_times": 3.0}}, r"key_times' must be a list, got 3"),
+        ({"evidence": {"spans": [[2, 5]], "key_times": [-1]}}, r"key_times' must be a number of s"),
         ({"facts": []}, "'facts' must be a dict"),
         ({"facts": {"thing": []}}, r"unknown key 'facts\.thing'"),
         ({"facts": {"things": ["red"]}}, r"'facts\.things' must be a dict, got 'red'"),

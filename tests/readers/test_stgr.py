@@ -76,9 +76,15 @@ def test_mistakes_are_named(row, change, message):
         parse_stgr(row | change)
 
 
-def test_a_key_frame_without_boxes_is_no_mistake():
-    assert parse_stgr(FREE | {"key_items": {"1": None}}).evidence.boxes == ()
-    assert parse_stgr(FREE | {"key_frames": None, "key_items": None}).evidence.boxes == ()
+def test_a_key_frame_without_boxes_keeps_its_time():
+    bare = parse_stgr(FREE | {"key_items": {"1": None}}).evidence
+    assert (bare.boxes, bare.moments) == ((), (12.4,))
+    frames = [{"idx": 2, "time": 15.0}, *FREE["key_frames"], {"idx": 3, "time": 12.4}]
+    mixed = parse_stgr(FREE | {"key_frames": frames}).evidence
+    assert {box.time_s for box in mixed.boxes} == {12.4}
+    assert mixed.moments == (12.4, 15.0)
+    none = parse_stgr(FREE | {"key_frames": None, "key_items": None}).evidence
+    assert (none.boxes, none.moments) == ((), ())
 
 
 def test_the_file_for_sft_answers_in_words():

@@ -45,6 +45,35 @@ def test_envelope(text, problem):
     assert parse_response(text).problem == problem
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (GOOD, None),
+        ("Sure! " + GOOD + " Done.", None),
+        ("<answer>B</answer> as <think>a</think>", None),
+        ("<think>a</think>" + GOOD + "<answer>C</answer>", None),
+        ("<answer>B</answer>", "no_think"),
+        ("<think>a</think><answer>B", "no_answer"),
+        ("", "no_think"),
+        (GOOD + "<think>", "unbalanced_tags"),
+        (GOOD + "</answer>", "unbalanced_tags"),
+        (GOOD + "<answer></think>", "unbalanced_tags"),
+    ],
+)
+def test_a_lenient_envelope_wants_both_blocks_and_balanced_tags(text, problem):
+    assert parse_response(text, "lenient").problem == problem
+
+
+def test_of_several_answers_the_first_counts_where_the_envelope_is_lenient():
+    text = "<think>a</think><answer> A </answer><think>b</think><answer>B</answer>"
+    found = {envelope: parse_response(text, envelope) for envelope in ("strict", "lenient")}
+    assert {name: parsed.answer for name, parsed in found.items()} == {
+        "strict": "B",
+        "lenient": "A",
+    }
+    assert {parsed.think for parsed in found.values()} == {"a"}
+
+
 def test_contents_are_read_even_from_an_invalid_envelope():
     parsed = parse_response("<think>x</think><answer>A</answer><answer>\nB\n</answer>")
     assert (parsed.think, parsed.answer) == ("x", "B")

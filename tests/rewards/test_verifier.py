@@ -11,6 +11,7 @@ from lit_vdistill.rewards import (
     ThinkPoint,
     ThinkSegment,
     ThinkSpace,
+    answer_quality,
     rouge_f1,
     rule_score,
 )
@@ -39,7 +40,7 @@ MAXIMA = {
 }
 
 
-def score(reward, sample, think="t", answer=""):
+def score(reward, sample, think="t", answer="x"):
     text = f"<think>{think}</think><answer>{answer}</answer>"
     return reward(parse_response(text), sample)
 
@@ -75,6 +76,20 @@ def test_answers(make_sample):
     assert 0 < score(Answer(), free, answer="a red cat") < 1
 
 
+@pytest.mark.parametrize("task", ["mcq", "binary", "numerical", "ocr", "temporal_mcq"])
+@pytest.mark.parametrize(
+    "text", ["<answer>{}</answer>", "Well, <think>t</think> <answer>{}</answer>"]
+)
+def test_an_answer_counts_whatever_stands_around_it(make_sample, task, text):
+    """The envelope is the format's; q of the same text is 0."""
+    truth = {"binary": "yes", "numerical": "3"}.get(task, "B")
+    said = f"From <t>2</t>s to <t>8</t>s\nCorrect Option: {truth}" if "temporal" in task else truth
+    parsed, sample = parse_response(text.format(said)), make_sample(task, truth)
+    assert Answer()(parsed, sample) == 1.0
+    assert GroundedFormat()(parsed, sample) == 0.0
+    assert answer_quality(parsed, sample) == 0.0
+
+
 def test_rouge_by_hand():
     """Truth of 4 words, 3 of them said in order: R1 = RL = 6/7, R2 = 4/5."""
     assert rouge_f1("a red dog", "a red dog runs") == pytest.approx((6 / 7 + 4 / 5 + 6 / 7) / 3)
@@ -104,6 +119,24 @@ def test_thinking_points_by_hand(make_sample):
     assert narrow == pytest.approx((1 + math.exp(-2)) / 2)
 
 
+def test_a_key_frame_without_boxes_is_a_point_too(make_sample):
+    """σ = 1; 3 s has a box, 7 s has none: 6 s is 1 s away from a key frame, and not 3 s."""
+    near = make_sample("spatio_temporal_qa").evidence
+    bare = Evidence(key_times=(7.0,))
+    for evidence in (Evidence(boxes=near.boxes, key_times=(7.0,)), bare):
+        sample = make_sample("spatio_temporal_qa", evidence=evidence)
+        assert score(ThinkPoint(sigma_s=1.0), sample, "<t>6</t>s") == pytest.approx(math.exp(-0.5))
+    assert not ThinkSpace().applies_to(make_sample("spatio_temporal_qa", evidence=bare))
+
+
+def test_the_releases_pay_only_for_reasoning_that_leads_to_an_answer(make_sample):
+    sample = make_sample("spatio_temporal_qa")
+    think = mention("dog", (0, 0, 100, 100), 3.0)
+    found = [score(ThinkSpace(preset=preset), sample, think, answer="") for preset in PRESETS]
+    assert found == [1.0, 0.0, 0.0]
+
+
+PRESETS = ("visd", "open_o3", "vision_coach")
 GATES = [
     ("visd", 4.0, 1.0), ("visd", 4.1, 0.0), ("visd", 2.0, 1.0), ("visd", 1.9, 0.0),
     ("open_o3", 40.0, 1.0), ("open_o3", 2.1, 1.0), ("open_o3", 2.0, 0.0),
@@ -150,6 +183,15 @@ def test_several_objects_on_a_frame(make_sample):
     assert score(ThinkSpace(preset="vision_coach"), sample, claim) == 0.5
 
 
+def test_eq_13_takes_the_best_box_where_the_code_bases_average_an_objects(make_sample):
+    """Two boxes of one name: the claim lies on one of them, 1, and beside the other, 0."""
+    boxes = tuple(BoxAt(3.0, "dog", (x, 0.0, x + 9.0, 9.0)) for x in (0.0, 50.0))
+    sample = make_sample("spatio_temporal_qa", evidence=Evidence(boxes=boxes))
+    claim = mention("dog", (0, 0, 9, 9), 3.0)
+    found = {preset: score(ThinkSpace(preset=preset), sample, claim) for preset in PRESETS}
+    assert found == {"visd": 1.0, "open_o3": 0.5, "vision_coach": 0.5}
+
+
 def test_spatial_grounding_takes_the_best_box_of_the_reasoning(make_sample):
     sample = make_sample("spatial_grounding")
     think = "<box>[0,0,1,1]</box> or <box>[0,0,100,50]</box>"
@@ -178,3 +220,10 @@ def test_a_broken_envelope_has_no_format(make_sample):
     assert GroundedFormat()(parse_response("<think>t</think>"), make_sample("mcq")) == 0.0
     twice = "<think>t</think><answer>A</answer><answer>B</answer>"
     assert GroundedFormat()(parse_response(twice), make_sample("mcq")) == 0.0
+    assert GroundedFormat()(parse_response(twice, "lenient"), make_sample("mcq")) == 1.0
+    around = "So <answer>B</answer><think>a <t>1</t>s</think>"
+    assert GroundedFormat()(parse_response(around, "lenient"), make_sample("mcq")) == 1.0
+    timed = make_sample("temporal_grounding")
+    assert GroundedFormat()(parse_response(around, "lenient"), timed) == 0.5
+    open_tag = "<think>a <t>1</think><answer>B</answer>"
+    assert GroundedFormat()(parse_response(open_tag, "lenient"), make_sample("mcq")) == 0.0

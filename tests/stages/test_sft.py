@@ -10,6 +10,7 @@ from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.models.tokens import response_ids
 from lit_vdistill.models.vlm import VLMConfig
+from lit_vdistill.responses.prompts import Telling, privileged_text
 from lit_vdistill.rewards import Answer, GroundedFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages import PrivilegedSFTModule, SFTModule
@@ -19,9 +20,9 @@ POLICY = VLMConfig("tiny/qwen3-vl")
 REWARDS = [Answer(), GroundedFormat()]
 
 
-def stage_of(kind, prepare, step=0):
+def stage_of(kind, prepare, step=0, **changes):
     torch.manual_seed(0)
-    return prepare(kind(POLICY, REWARDS, sampling=SamplingConfig()), step=step)
+    return prepare(kind(POLICY, REWARDS, sampling=SamplingConfig(), **changes), step=step)
 
 
 def prompts_and_rows(stage, batch):
@@ -79,9 +80,14 @@ def test_room_for_a_target_is_that_of_the_longest_and_twice_where_it_is_told(pre
         assert stage.piece_cost(100) == 100 + expected
 
 
+def told_at(prepare, batch, step, told=Telling("feedback", "boxes", "earlier_answer")):
+    """What is said behind the first question at a step."""
+    return told_of(stage_of(PrivilegedSFTModule, prepare, step, told=told), batch)[0]
+
+
 def test_how_much_is_told_varies_over_the_steps(batch_of, prepare):
     batch = batch_of(["A", "B"])
-    told = [told_of(stage_of(PrivilegedSFTModule, prepare, step), batch)[0] for step in range(24)]
+    told = [told_at(prepare, batch, step) for step in range(24)]
     assert all("The right answer is <answer>B</answer>" in text for text in told)
     assert {("<obj>dog</obj>" in t, "Feedback on an earlier" in t) for t in told} == {
         (False, False),
@@ -89,8 +95,21 @@ def test_how_much_is_told_varies_over_the_steps(batch_of, prepare):
         (True, True),
     }
     feedback = {t.split("Feedback on an earlier answer: ")[1] for t in told if "Feedback" in t}
-    assert {"is wrong" in text for text in feedback} == {True, False}
-    assert told_of(stage_of(PrivilegedSFTModule, prepare, 0), batch)[0] == told[0]
+    assert {"The option should be B" in text for text in feedback} == {True, False}
+    assert told_at(prepare, batch, 0) == told[0]
+
+
+def test_it_is_told_as_the_replay_will_tell_it_and_no_more(batch_of, prepare):
+    batch = batch_of(["A", "B"])
+    most = Telling("evidence", "times", "correction")
+    told = {told_at(prepare, batch, step, most) for step in range(12)}
+    text = privileged_text(batch.items[0].sample, most, None)
+    assert told == {text}  # a letter's question is about no time, so evidence adds nothing
+    all_told = [
+        told_at(prepare, batch, s, replace(most, conditioning="feedback")) for s in range(9)
+    ]
+    added = {t.removeprefix(text).partition(": ")[0] for t in all_told}
+    assert added == {"", "\nFeedback by which an answer to it is to be corrected"}
 
 
 def test_questions_about_one_medium_share_it_and_learn_the_same(batch_of, prepare, make_prompt):

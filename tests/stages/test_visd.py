@@ -7,15 +7,16 @@ import torch
 from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.data.window import WindowTurn
-from lit_vdistill.models.forward import completion_states
+from lit_vdistill.models.forward import completion_states, pad_token_id
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import HeadRequest, completion_logprobs
 from lit_vdistill.models.prompt import split_prompt
 from lit_vdistill.models.tokens import plain_ids
 from lit_vdistill.models.vlm import VLMConfig
-from lit_vdistill.responses.prompts import privileged_text
+from lit_vdistill.responses.prompts import Telling, privileged_text
 from lit_vdistill.rewards import Answer, GroundedFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages import replay
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.replay import CreditConfig
 from lit_vdistill.stages.step import StepRecord
@@ -139,9 +140,32 @@ def test_the_log_ratio_is_the_papers_on_whole_logits(prepare, two_groups, credit
         assert factors[0, t].item() == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("evidence", ["times", "boxes"])
+@pytest.mark.parametrize("feedback_as", ["correction", "earlier_answer"])
+def test_the_teacher_is_told_what_the_credit_says(prepare, two_groups, evidence, feedback_as):
+    """Behind each rollout's question, up to the end of its turn."""
+    stage = prepare(visd(evidence=evidence, feedback_as=feedback_as))
+    telling = Telling("feedback", evidence, feedback_as)
+    asked = []
+    stock = replay.privileged_text
+    method = stage.start_method(two_groups, torch.tensor([0.0, 1.0, 1.0, 0.0]), None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            replay, "privileged_text", lambda *args: asked.append((*args, stock(*args))) or ""
+        )
+        states = completion_states(
+            stage.policy.model, two_groups.batch.prompts, two_groups.rows,
+            pad_token_id(stage.policy),
+        )  # fmt: skip
+        method.request(states)
+    samples = [group.sample for group in two_groups.groups]
+    assert [call[:3] for call in asked] == [(s, telling, "look again") for s in samples]
+    assert all(("<obj>dog</obj>" in call[3]) == (evidence == "boxes") for call in asked)
+
+
 def privileged(stage, sampled):
-    text = privileged_text(sampled.groups[0].sample, "feedback", "look again")
-    for part in ("<answer>B</answer>", "<t>2.0</t>s to <t>8.0</t>s", "<obj>dog</obj>", "look"):
+    text = privileged_text(sampled.groups[0].sample, stage.credit_config.telling, "look again")
+    for part in ("<answer>B</answer>", "look again"):
         assert part in text
     return plain_ids(stage.processor, text)
 
@@ -337,7 +361,8 @@ def unjudged_log_ratio(stage, sampled, index, top_k):
             return completion_logprobs(model, [prompt], [row], request).chosen_logprobs[0]
 
     def teacher(conditioning, feedback):
-        text = privileged_text(sampled.groups[0].sample, conditioning, feedback)
+        telling = Telling(conditioning)
+        text = privileged_text(sampled.groups[0].sample, telling, feedback)
         context = (*plain_ids(stage.processor, text), *tail)
         return everything(stage.ema_teacher, prefix, context)
 

@@ -13,7 +13,13 @@ from lit_vdistill.metrics.token_truth import marks
 from lit_vdistill.pool.quality import best_response, score_responses
 from lit_vdistill.readers.records import parse_record, read_records, write_records
 from lit_vdistill.responses.grammar import parse_response
-from lit_vdistill.responses.prompts import GROUNDED, SHORT, privileged_text, render_messages
+from lit_vdistill.responses.prompts import (
+    GROUNDED,
+    SHORT,
+    Telling,
+    privileged_text,
+    render_messages,
+)
 from lit_vdistill.rewards import (
     Answer,
     Content,
@@ -91,7 +97,7 @@ def test_it_is_asked_by_every_kind_of_template(ordering, sample, tmp_path):
     (tmp_path / "t.yaml").write_text("instructions: {ordering: Letters only.}\n")
     (turn,) = render_messages(sample, load_template(str(tmp_path / "t.yaml")))
     assert turn["content"][1]["text"].endswith("Letters only.")
-    assert "<answer>C, A, B</answer>" in privileged_text(sample, "answer", None)
+    assert "<answer>C, A, B</answer>" in privileged_text(sample, Telling("answer"), None)
     assert Mixture({"ordering": 2.0}, {}, 1).weight(["ordering"], 0) == 2.0
 
 
