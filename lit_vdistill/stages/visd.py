@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from transformers import PreTrainedModel
 
