@@ -191,6 +191,7 @@ class VDistillCLI(LightningCLI):
         """Make everything; a value that a class refuses, whoever wrote it, needs no traceback."""
         with mistakes_told():
             super().instantiate_classes()
+        self.model.checkpoint = self._get(self.config_init, "ckpt_path")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose checkpoints are whole files, where its strategy writes files."""

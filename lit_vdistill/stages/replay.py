@@ -325,29 +325,30 @@ class _Told:
         place = (slice(index, index + 1), slice(int(self.mask[index].sum())))
         ids = None if self.ids is None else self.ids[place]
         is_counted = None if self.is_counted is None else self.is_counted[place]
-        parts = (values[place] for values in (self.logprobs, self.normalizers, self.mask))
-        return _Told(*parts, ids, is_counted)
+        logprobs, totals = self.logprobs[place], self.normalizers[place]
+        return _Told(logprobs, totals, self.mask[place], ids, is_counted)
 
     def log_ratio(
         self, scores: TokenScores, rows: Sequence[int], dtype: str
     ) -> Float[Tensor, "asked seq"]:
         """Δ of every token, from what the student says about it, 0 at padding."""
-        chosen, width = list(rows), self.mask.shape[1]
+        chosen, width, is_rounded = list(rows), self.mask.shape[1], dtype == "bfloat16"
         assert scores.normalizers is not None
-        totals = self.normalizers, scores.normalizers[chosen, :width]
+        told, totals = self.normalizers, scores.normalizers[chosen, :width]
         if self.ids is None or self.is_counted is None:
-            sides = [self.logprobs, scores.logprobs[chosen, :width]]
-            if dtype == "bfloat16":
-                sides = [rounded_logprobs(*pair) for pair in zip(sides, totals, strict=True)]
-            ratio = widened(sampled_log_ratio(*sides))
+            teacher, student = self.logprobs, scores.logprobs[chosen, :width]
+            if is_rounded:
+                teacher, student = (
+                    rounded_logprobs(teacher, told),
+                    rounded_logprobs(student, totals),
+                )
+            ratio = widened(sampled_log_ratio(teacher, student))
         else:
             assert scores.chosen_logprobs is not None
-            sides = [self.logprobs, scores.chosen_logprobs[chosen, :width]]
-            if dtype == "bfloat16":
-                logits = [
-                    side + total[..., None] for side, total in zip(sides, totals, strict=True)
-                ]
-                ratio = rounded_log_ratio(*logits, self.is_counted)
+            teacher, student = self.logprobs, scores.chosen_logprobs[chosen, :width]
+            if is_rounded:
+                logits = teacher + told[..., None], student + totals[..., None]
+                ratio = rounded_log_ratio(logits[0], logits[1], self.is_counted)
             else:
-                ratio = support_log_ratio(*sides, self.is_counted)
+                ratio = support_log_ratio(teacher, student, self.is_counted)
         return ratio.masked_fill(~self.mask, 0.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxtyping import Float
 from lightning.pytorch.strategies import ModelParallelStrategy
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -129,8 +129,9 @@ class VISDModule(OnPolicyModule):
         """
         if not self._trainer or not isinstance(self.trainer.strategy, ModelParallelStrategy):
             return False
-        path = self.trainer.ckpt_path
-        return path is not None and not has_network(saved_weights(Path(path)), "ema_teacher")
+        if self.checkpoint is None or not Path(self.checkpoint).exists():
+            return False
+        return not has_network(saved_weights(Path(self.checkpoint)), "ema_teacher")
 
     def update_teacher(self, rate: float, *, in_place: bool = False) -> None:
         """Move the teacher towards the policy (Eq. 8); `EMATeacherUpdate` calls it."""

@@ -98,6 +98,9 @@ class VLMStage(StepLoop):
         # Copies: what a callback anneals in the run must not move the scale that it is reported on.
         self.validation = Validation(deepcopy(self.rewards), validation.num_samples)
         self.policy = None
+        self.checkpoint: str | None = None
+        """What the run goes on from, for networks that depend on it; Lightning keeps it to itself
+        until it loads. The command says so."""
         self._is_verified = False
         self.validation_report: dict[str, float] = {}
         """Results of the last validation, flat; `RunSummary` reads it."""

@@ -238,6 +238,7 @@ def run(data, student, teacher, case):
         loader=LoaderConfig(batch_size=case.window_size // case.num_processes),
     )
     stage = stage_of(case, student, teacher)
+    stage.checkpoint = case.resume_from
     more = [UnlikeStates(), RandomState(), Chronicle(case.out), ExportStudent(case.out)]
     if case.method == "visd":
         more += [EMATeacherUpdate(rate=0.5), KeepTeacher(case.out)]

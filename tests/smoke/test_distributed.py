@@ -127,9 +127,9 @@ def test_behind_lambda_0_the_teacher_is_gone_and_stays_so(
     for rank in range(count):
         held = [step["weight_bytes"][rank] for step in taken]
         sys.stdout.write(f"{strategy} rank {rank}: {held}, a network {size}\n")
-        # DDP's processes have all of it each.
-        freed = size * (count if strategy in ("ddp", "2") else 1)
-        assert held[1] - held[2] == pytest.approx(freed, rel=0.05)
+        # DDP's processes have all of it each, and FSDP2's keep a part of it whole.
+        least = size * (count if strategy in ("ddp", "2") else 1)
+        assert held[1] - held[2] >= 0.95 * least
         assert held[2] == held[4]
     ends = weights(whole)
     for step, out in resumed.items():
