@@ -16,7 +16,8 @@ from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.method import Kept, TokenMethod
-from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
+from lit_vdistill.stages.on_policy import OnPolicyModule
+from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.replay import CreditConfig, NoReplay, Replay
 from lit_vdistill.stages.step import Experience
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig

@@ -64,6 +64,7 @@ def test_the_second_update_compares_with_the_sampler_and_is_clipped(stage_of, ba
     assert is_clipped
     expected = torch.stack(losses).mean().item()
     assert second["train/loss"] == pytest.approx(expected, rel=1e-4)
+    assert first["policy/clip_fraction"] == 0.0 < second["policy/clip_fraction"] < 1.0
     assert abs(expected) > 1e-2
     # Without the clip the gradient is another one.
     stage.loss_config = replace(LOSS, clip_low=0.99, clip_high=1e6)

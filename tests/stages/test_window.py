@@ -51,10 +51,12 @@ STAGES = {
 }
 # Reduction, weight of the KL, whether the tower is frozen; each stage sees each value of each.
 FIRST, SECOND = ("sequence_mean", 0.0, True), ("token_mean", 0.1, False)
+THIRD = ("token_sum_over_limit", 0.1, True)
 OTHERS = [("sequence_mean", 0.1, False), ("token_mean", 0.0, True)]
 SHORT = [
     *[(name, *FIRST) for name in ("sft", "grpo", "visd")],
     *[(name, *SECOND) for name in ("sft_privileged", "rmsd", "visd", "opd")],
+    ("grpo", *THIRD),
 ]
 WIDE = [
     (name, *case)
