@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lit_vdistill.stages import VISDModule
+from lit_vdistill.stages.self_teacher import SelfTeacherModule
 
 Mode = Literal["ema", "ema_in_place", "current", "sync_n", "frozen"]
 
 
 class EMATeacherUpdate(Callback):
-    """Updates the teacher of a VISD stage after each optimizer step (VISD Eq. 8).
+    """Updates a privileged self after each optimizer step (VISD Eq. 8).
 
     Left out, the teacher stays the starting policy: as `frozen`. The weights live in the stage and
     in its checkpoints; this callback only decides. Accumulated batches count as one step.
@@ -38,7 +38,7 @@ class EMATeacherUpdate(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the teacher once an optimizer step."""
-        assert isinstance(pl_module, VISDModule), "EMATeacherUpdate needs a VISD stage"
+        assert isinstance(pl_module, SelfTeacherModule), "EMATeacherUpdate needs VISD, OPSD or SDPO"
         if trainer.global_step == self._updated:
             return
         self._updated = trainer.global_step

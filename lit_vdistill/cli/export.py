@@ -47,7 +47,7 @@ def export(ckpt: str, folder: str) -> None:
     model.load_state_dict(weights_like(model.state_dict()))
     parser = ArgumentParser()
     parser.add_argument("--data", type=VideoDistillDataModule)
-    data = parser.instantiate_classes(parser.parse_object({"data": run["data"]})).data
+    data = parser.instantiate_classes(parser.parse_object({"data": run["data"]}))["data"]
     method = method_of(resolve_name(run["model"]["class_path"]))
     step, known = facts["global_step"], training_data(data)
     card = StudentFacts(run["name"], policy["path"], method, step, data=known)
@@ -85,7 +85,7 @@ def _of_policy(state: Weights) -> Weights:
 def _of_fsdp2(path: Path, asked: Weights) -> Weights:
     """Shards put together, the policy's alone: no other network needs to fit the memory."""
     import torch
-    from torch.distributed.checkpoint import load
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     state = {f"{_POLICY}{name}": torch.empty_like(tensor) for name, tensor in asked.items()}
     load({"state_dict": state}, checkpoint_id=path)
@@ -95,4 +95,5 @@ def _of_fsdp2(path: Path, asked: Weights) -> Weights:
 def _of_deepspeed(path: Path) -> Weights:
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    return _of_policy(get_fp32_state_dict_from_zero_checkpoint(str(path), tag="checkpoint"))
+    state: Any = get_fp32_state_dict_from_zero_checkpoint(str(path), tag="checkpoint")
+    return _of_policy(state)

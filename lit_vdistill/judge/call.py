@@ -54,7 +54,7 @@ class JudgeCall:
         try:
             error = self._told.exception(max(0.0, self._deadline - time.monotonic()))
         except TimeoutError:
-            return self._failed(f"no answer within {self._timeout_s} s (credit.judge_timeout_s)")
+            return self._failed(f"no answer within {self._timeout_s} s (judge_timeout_s)")
         if error is not None:
             return self._failed(f"{type(error).__name__}: {error}")
         found = self._told.result()

@@ -58,9 +58,9 @@ class FramePlan(NamedTuple):
             times_s = [time_of(item) for item in shown]
             places = {frame_at(times_s, time_s) for time_s in self.at_s}
             return [shown[place] for place in sorted(places)], length_s
-        return evenly(shown, self.count(length_s, len(shown))), length_s
+        return evenly(shown, self.num_frames(length_s, len(shown))), length_s
 
-    def count(self, length_s: float, available: int) -> int:
+    def num_frames(self, length_s: float, available: int) -> int:
         """How many frames a video of this length and number of frames gives."""
         if self.fps is None:
             return min(self.max_frames, available)

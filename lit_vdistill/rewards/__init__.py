@@ -3,6 +3,7 @@
 from lit_vdistill.rewards.content import Content, answer_metric, answer_quality
 from lit_vdistill.rewards.facts import FactCounts, StatedFacts, count_facts, graded_quality
 from lit_vdistill.rewards.format import OuterFormat, TaskFormat
+from lit_vdistill.rewards.length import NotOverlong
 from lit_vdistill.rewards.reward import Reward, composite_reward, reward_breakdown, rule_score
 from lit_vdistill.rewards.verifier import (
     Answer,
@@ -22,6 +23,7 @@ __all__ = [
     "Content",
     "FactCounts",
     "GroundedFormat",
+    "NotOverlong",
     "OuterFormat",
     "Reward",
     "StatedFacts",

@@ -3,6 +3,7 @@
 from lit_vdistill.stages.on_policy import OnPolicyModule
 from lit_vdistill.stages.opd import OPDModule
 from lit_vdistill.stages.rmsd import RMSDModule
+from lit_vdistill.stages.self_distillation import SelfDistillationModule
 from lit_vdistill.stages.sft import PrivilegedSFTModule, SFTModule
 from lit_vdistill.stages.visd import VISDModule
 
@@ -12,5 +13,6 @@ __all__ = [
     "PrivilegedSFTModule",
     "RMSDModule",
     "SFTModule",
+    "SelfDistillationModule",
     "VISDModule",
 ]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -22,46 +21,21 @@ from lit_vdistill.models.logprobs import (
 )
 from lit_vdistill.models.sharding import is_zero3_sharded
 from lit_vdistill.models.vlm import VLMConfig, load_model
-from lit_vdistill.objectives.advantages import AdvantageMethod, group_advantages
-from lit_vdistill.objectives.kl import KLEstimator, kl_estimate
-from lit_vdistill.objectives.policy import COUNTED, Reduction, clipped_surrogate, masked_total
+from lit_vdistill.objectives.advantages import group_advantages
+from lit_vdistill.objectives.kl import kl_estimate
+from lit_vdistill.objectives.policy import COUNTED, masked_total, policy_surrogate
 from lit_vdistill.rewards import Reward, composite_reward, reward_breakdown
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.averages import StepMetrics
 from lit_vdistill.stages.method import Kept, TokenMethod
 from lit_vdistill.stages.piece_metrics import describe_rewards, describe_tokens
 from lit_vdistill.stages.pieces import cut
+from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.resampling import replace_without_signal
 from lit_vdistill.stages.step import Experience, GroupScores, PieceOutcome, StepRecord, Window
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
 from lit_vdistill.stages.window_state import load_window, save_window, saved_window
 from lit_vdistill.types import RolloutGroup
-
-
-@dataclass(frozen=True)
-class PolicyLossConfig:
-    """The policy-gradient loss."""
-
-    group_size: int = 8
-    """Rollouts a prompt, N of R-MSD §4.1.3."""
-    advantage: AdvantageMethod = "grpo"
-    """Baseline and scale of a group's rewards: grpo, dr_grpo, rloo or reinforce."""
-    clip_low: float = 0.2
-    """Lower clip of the probability ratio; inert with one update a window."""
-    clip_high: float = 0.2
-    """Upper clip of the probability ratio."""
-    reduction: Reduction = "sequence_mean"
-    """Average over tokens: sequence_mean (GRPO) or token_mean (DAPO)."""
-    kl_coef: float = 1e-3
-    """Weight of the KL to the starting policy, γ of R-MSD Eq. 8; 0 keeps no reference."""
-    kl_estimator: KLEstimator = "k3"
-    """Estimator of that KL: k1, k2 or k3."""
-    updates_per_rollout: int = 1
-    """Optimizer steps on one window of rollouts; beyond 1 the sampler's log-probabilities are the
-    old ones and clipping acts."""
-    resample_no_signal: int = 0
-    """Replace groups whose rule rewards are all equal by groups of further prompts, at most this
-    many windows of them a step (DAPO, arXiv:2503.14476); what is still without signal weighs 0."""
 
 
 class OnPolicyModule(VLMStage):
@@ -75,7 +49,7 @@ class OnPolicyModule(VLMStage):
     4. compare each rollout with its siblings (`group_advantages`),
     5. ask the stage's method about tokens (`start_method`). In every update:
     6. look at its videos, score its token ids under policy and reference (`policy_loss`), and
-       descend the clipped surrogate on each token's advantage times the method's factor, plus the
+       descend the policy's surrogate on each token's advantage times the method's factor, plus the
        method's own loss a token, plus γ KL, plus the stage's auxiliary loss (`piece_loss`).
     """
 
@@ -210,7 +184,9 @@ class OnPolicyModule(VLMStage):
 
     def counts(self, experience: Experience) -> dict[str, float]:
         """What the step's averages divide by, as far as it is here; a stage adds its own."""
-        return experience.counts()
+        counted = experience.counts()
+        limit = self.sampling.max_completion_tokens
+        return counted | {"token_limit": counted["sequences"] * limit}
 
     def piece_loss(self, turn: WindowTurn) -> Tensor:
         """Lines 3 to 6 for one piece."""
@@ -243,7 +219,7 @@ class OnPolicyModule(VLMStage):
         return PieceOutcome(scores, advantages, self.start_method(part, advantages.flatten(), None))
 
     def policy_loss(self, part: Experience, outcome: PieceOutcome) -> Tensor:
-        """A piece's share of clipped surrogate, method and γ times KL (R-MSD Eq. 8)."""
+        """A piece's share of surrogate, method and γ times KL (R-MSD Eq. 8)."""
         assert self.policy is not None
         assert self.window is not None
         config, rows = self.loss_config, part.rows
@@ -256,10 +232,13 @@ class OnPolicyModule(VLMStage):
         # On policy the ratio is 1; which rounding the sampler had must not enter.
         is_on_policy = self.updates_per_window == 1
         advantages = outcome.advantages.flatten()[:, None].expand_as(scores.logprobs)
-        per_token = clipped_surrogate(
+        per_token, is_clipped = policy_surrogate(
             scores.logprobs,
             scores.logprobs if is_on_policy else sampled,
             advantages if terms.factors is None else advantages * terms.factors,
+            scores.mask,
+            ratio=config.ratio,
+            surrogate=config.surrogate,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
         )
@@ -267,7 +246,7 @@ class OnPolicyModule(VLMStage):
         weights = part.row_weights(self.device)
         # Nothing counts where no group of the step has a signal.
         divisor = self.window.counts[COUNTED[config.reduction]] or 1.0
-        describe_tokens(self.metrics, scores, sampled, config.clip_low, config.clip_high)
+        describe_tokens(self.metrics, scores, sampled, is_clipped)
         if self.ref is not None:
             with torch.no_grad():
                 ref = completion_logprobs(self.ref, part.batch.prompts, rows)

@@ -1,61 +1,20 @@
 """On-policy distillation: a white-box teacher's distributions on the student's own tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_vdistill.models.forward import CompletionStates
-from lit_vdistill.models.logprobs import HeadRequest, TeacherHead, TokenScores
 from lit_vdistill.models.vlm import VLMConfig, check_same_tokens, load_model
-from lit_vdistill.objectives.divergence import Divergence
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.stages.averages import StepMetrics
-from lit_vdistill.stages.method import Kept, TokenMethod, TokenTerms
-from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
+from lit_vdistill.stages.distillation import Distillation, DistillConfig, Reading
+from lit_vdistill.stages.method import Kept, TokenMethod
+from lit_vdistill.stages.on_policy import OnPolicyModule
+from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.step import Experience
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
-
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """What a token learns from the teacher, and what from the reward."""
-
-    coef: float = 1.0
-    """Weight of the divergence; 0 asks no teacher."""
-    reward_weight: float = 0.0
-    """Weight of the policy gradient; 1 with `coef` 0 is GRPO."""
-    divergence: Divergence = "reverse"
-    """`reverse` KL(student || teacher), `forward`, or `jensen_shannon`."""
-    top_k: int = 0
-    """Compare on the teacher's K most probable tokens and the rest; 0 = on the whole vocabulary."""
-
-
-@dataclass
-class Distillation(TokenMethod):
-    """A token's loss is the divergence from the teacher, which reads the same piece."""
-
-    teacher: PreTrainedModel | None
-    config: DistillConfig
-    part: Experience | None
-
-    def request(self, states: CompletionStates) -> HeadRequest:
-        """Let the teacher see and read; the student's head then compares both, word for word."""
-        part, self.part = self.part, None  # it is on the device, and the window goes on
-        if self.teacher is None or part is None:
-            return HeadRequest()
-        prompts = [replace(prompt, features=None) for prompt in part.batch.prompts]
-        how = self.config.divergence, self.config.top_k
-        return HeadRequest(teacher=TeacherHead.of(self.teacher, prompts, part.rows, *how))
-
-    def terms(self, scores: TokenScores, metrics: StepMetrics) -> TokenTerms:
-        """The policy gradient's share, and the divergence."""
-        factors, apart = scores.mask * self.config.reward_weight, scores.divergences
-        if apart is not None:
-            metrics.add_mean("distill/divergence", apart[scores.mask])
-        return TokenTerms(factors, None if apart is None else self.config.coef * apart)
 
 
 class OPDModule(OnPolicyModule):
@@ -97,6 +56,7 @@ class OPDModule(OnPolicyModule):
         )
         check_same_tokens(policy.path, teacher.path)
         self.teacher_config, self.distill = teacher, distill
+        self.teacher_view = distill.view
         self.teacher: PreTrainedModel | None = None
 
     def load_networks(self) -> None:
@@ -106,5 +66,9 @@ class OPDModule(OnPolicyModule):
             self.teacher = load_model(self.teacher_config).requires_grad_(False).eval()
 
     def start_method(self, part: Experience, advantages: Tensor, kept: Kept) -> TokenMethod:
-        """The teacher's view of a piece."""
-        return Distillation(self.teacher, self.distill, part)
+        """The teacher's view of a piece: its prompts, by its own tower."""
+
+        def read() -> Reading:
+            return [replace(prompt, features=None) for prompt in part.batch.views], part.rows
+
+        return Distillation(self.teacher, self.distill, read)

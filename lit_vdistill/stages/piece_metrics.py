@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lit_vdistill.models.logprobs import TokenScores
@@ -45,21 +45,17 @@ def describe_tokens(
     metrics: StepMetrics,
     scores: TokenScores,
     sampled: Float[Tensor, "rows seq"],
-    clip_low: float,
-    clip_high: float,
+    is_clipped: Bool[Tensor, "rows seq"],
 ) -> None:
-    """Add entropy, and how far the policy is from the sampler: in nats, and beyond the clip.
+    """Add entropy, how far the policy is from the sampler in nats, and what the clip has changed.
 
     Args:
         metrics: Takes them.
         scores: The policy's.
         sampled: The sampler's log-probabilities of the same tokens.
-        clip_low: As `clipped_surrogate` has it.
-        clip_high: The same.
+        is_clipped: Where `policy_surrogate` has met its bounds.
     """
     change = (scores.logprobs.detach() - sampled)[scores.mask]
-    ratio = change.exp()
-    is_outside = (ratio < 1 - clip_low) | (ratio > 1 + clip_high)
     metrics.add_mean("policy/entropy", scores.entropies[scores.mask])
-    metrics.add_mean("policy/clipped", is_outside.float())
+    metrics.add_mean("policy/clip_fraction", is_clipped[scores.mask].float())
     metrics.add_mean("rollout/logprob_gap", change.abs())

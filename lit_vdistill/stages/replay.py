@@ -27,13 +27,7 @@ from lit_vdistill.objectives.credit import (
     token_weights,
 )
 from lit_vdistill.objectives.precision import widened
-from lit_vdistill.responses.prompts import (
-    Conditioning,
-    EvidenceTold,
-    FeedbackAs,
-    Telling,
-    privileged_text,
-)
+from lit_vdistill.responses.prompts import Telling, privileged_text
 from lit_vdistill.stages.averages import StepMetrics
 from lit_vdistill.stages.method import TokenMethod, TokenTerms
 from lit_vdistill.stages.step import Experience
@@ -42,7 +36,7 @@ Support = Literal["top_k", "sampled_token"]
 
 
 @dataclass(frozen=True)
-class CreditConfig:
+class CreditConfig(Telling):
     """How the teacher's view becomes credit for tokens (VISD Table 8)."""
 
     mix: float = 0.5
@@ -55,12 +49,6 @@ class CreditConfig:
     whole vocabulary, as RLSD)."""
     top_k: int = 16
     """K of Eq. 3."""
-    conditioning: Conditioning = "feedback"
-    """What the teacher knows: `none`, the `answer`, with `evidence`, with `feedback` too."""
-    evidence: EvidenceTold = "times"
-    """What of the evidence: its `times` (release), or all, with `boxes` and names."""
-    feedback_as: FeedbackAs = "correction"
-    """Feedback is put as a `correction` (release), or as being on an `earlier_answer`."""
     view: ViewConfig | None = None
     """What the teacher sees beside what it knows; null = what the student sees (VISD)."""
     judge_timeout_s: float = 120.0
@@ -72,11 +60,6 @@ class CreditConfig:
     def __post_init__(self) -> None:
         """Refuse a bound that is none; see `check_clip`."""
         check_clip(self.clip)
-
-    @property
-    def telling(self) -> Telling:
-        """What the teacher is told, and how."""
-        return Telling(self.conditioning, self.evidence, self.feedback_as)
 
 
 class NoReplay(TokenMethod):
@@ -201,7 +184,7 @@ class Replay(TokenMethod):
         """The teacher's view of some rollouts, on its own top K or on a given support."""
         assert self.part is not None
         assert self.teacher is not None
-        how = self.config.telling
+        how = self.config
         prompts, rows = replay_rows(self.processor, self.part, chosen, feedback, how)
         realized = states.ids[list(chosen), : max(len(row.completion_ids) for row in rows)]
         is_local = self.config.support == "top_k"

@@ -24,7 +24,8 @@ from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.matches import Match, columns, match_teachers, pairs_of
-from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
+from lit_vdistill.stages.on_policy import OnPolicyModule
+from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.step import Experience, GroupScores
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
 

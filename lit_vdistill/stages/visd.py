@@ -1,34 +1,28 @@
 """VISD: token credit from a privileged teacher that replays the student's own tokens."""
 
-import gc
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from jaxtyping import Float
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.judge.call import JudgeCall
-from lit_vdistill.judge.judge import Judge, JudgeCase
+from lit_vdistill.judge.judge import Judge
 from lit_vdistill.judge.rule_judge import RuleJudge
-from lit_vdistill.models.ema import EMAWeights
-from lit_vdistill.models.sharding import free_weights, is_sharded
+from lit_vdistill.models.sharding import is_sharded
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.method import Kept, TokenMethod
-from lit_vdistill.stages.networks import has_network, saved_weights
-from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
+from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.replay import CreditConfig, NoReplay, Replay
+from lit_vdistill.stages.self_teacher import SelfTeacherModule
 from lit_vdistill.stages.step import Experience
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
 
 
-class VISDModule(OnPolicyModule):
+class VISDModule(SelfTeacherModule):
     """Verifier reward for the direction, privileged teacher for the size (VISD Algorithm 1).
 
     1. Sample N rollouts of every prompt and score them by the verifier (`sample`, Eq. 10).
@@ -76,16 +70,9 @@ class VISDModule(OnPolicyModule):
         self.credit_mix = credit.mix
         """λ at present."""
         self.judge: Judge = judge or RuleJudge()
-        self.ema_teacher: PreTrainedModel | None = None
+        self.has_teacher = credit.mix != 0.0
         self.wants_view = False
         """Whether the next window's replay is to be shown; `TokenCreditView` sets it."""
-        self._ema = EMAWeights()
-
-    def load_networks(self) -> None:
-        """Load the policy, and copy it into the teacher where there is still one."""
-        super().load_networks()
-        if self.credit_config.mix and not self._goes_on_without_teacher():
-            self.ema_teacher = self.copy_of_start().requires_grad_(False).eval()
 
     def on_train_start(self) -> None:
         """Warn of credit without a bound; see `VLMStage.on_train_start`."""
@@ -101,55 +88,6 @@ class VISDModule(OnPolicyModule):
         super().on_train_batch_start(batch, batch_idx)
         if self.credit_mix == 0.0 and batch.is_first:
             self.free_teacher()
-
-    def free_teacher(self) -> None:
-        """Give back the memory of the teacher and of its float32 weights; a collective.
-
-        λ does not rise again. A checkpoint then has no teacher, and a run that goes on from it
-        neither.
-        """
-        if self.ema_teacher is not None:
-            free_weights(self.ema_teacher)
-            self.ema_teacher = None
-            self._ema.master = {}
-            gc.collect()  # modules and their hooks are cycles
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Free the teacher first where a checkpoint has none; see `Module.load_state_dict`."""
-        if not has_network(state_dict, "ema_teacher"):
-            self.free_teacher()
-        return super().load_state_dict(state_dict, strict, assign)
-
-    def _goes_on_without_teacher(self) -> bool:
-        """Whether the run goes on from a checkpoint without one, as far as it must be known here.
-
-        Under FSDP2 alone: it fills the networks that there are, and asks for each of their weights.
-        """
-        if not self._trainer or not isinstance(self.trainer.strategy, ModelParallelStrategy):
-            return False
-        if self.checkpoint is None or not Path(self.checkpoint).exists():
-            return False
-        return not has_network(saved_weights(Path(self.checkpoint)), "ema_teacher")
-
-    def update_teacher(self, rate: float, *, in_place: bool = False) -> None:
-        """Move the teacher towards the policy (Eq. 8); `EMATeacherUpdate` calls it."""
-        if self.ema_teacher is not None:
-            assert self.policy is not None
-            self._ema.update(self.ema_teacher, self.policy, rate, in_place=in_place)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the float32 weights of a teacher that is stored in less."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["ema_master"] = self._ema.state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take them over."""
-        super().on_load_checkpoint(checkpoint)
-        self._ema.master = {
-            name: tensor.to(self.device) for name, tensor in checkpoint["ema_master"].items()
-        }
 
     def start_method(
         self, part: Experience, advantages: Float[Tensor, " rows"], kept: Kept
@@ -180,16 +118,9 @@ class VISDModule(OnPolicyModule):
         if kept is not None:
             replay.log_ratio = kept["log_ratio"]
             return replay
-        cases = [case for i, case in enumerate(self._cases(part)) if i in set(told)]
+        cases = [case for i, case in enumerate(self.judge_cases(part)) if i in set(told)]
         has_feedback = self.credit_config.conditioning == "feedback"
         asked = cases if has_feedback else []
         replay.asked = JudgeCall(self.judge, asked, self.credit_config.judge_timeout_s)
         replay.is_viewed = self.wants_view
         return replay
-
-    def _cases(self, part: Experience) -> list[JudgeCase]:
-        return [
-            JudgeCase.scored(group.sample, rollout.text, self.rewards, parts)
-            for group, breakdowns in zip(part.groups, part.breakdowns, strict=True)
-            for rollout, parts in zip(group.rollouts, breakdowns, strict=True)
-        ]

@@ -26,7 +26,7 @@ def test_help_names_everything_that_can_be_set(command, capsys):
 def test_help_says_where_stages_differ():
     page = " ".join(help_page("fit", "train").split())
     assert "--model.disc, of RMSDModule" in page
-    assert "[0.001; 0.0 in OPDModule, VISDModule]" in page or (
+    assert "[0.001; 0.0 in OPDModule, SelfDistillationModule, VISDModule]" in page or (
         "[0.0; 0.001 in OnPolicyModule, RMSDModule]" in page
     )
 

@@ -54,7 +54,7 @@ class Recorder:
         self._seen = {}
         self._divisor = math.nan
         for module, name, wrapper in (
-            (on_policy, "clipped_surrogate", self._surrogate),
+            (on_policy, "policy_surrogate", self._surrogate),
             (on_policy, "kl_estimate", self._kl),
             (on_policy, "masked_total", self._policy_total),
             (sft, "masked_total", self._sft_total),
@@ -88,10 +88,10 @@ class Recorder:
         self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
 
     def _surrogate(self, stock):
-        def surrogate(logprobs, old, advantages, **clips):
-            found = stock(logprobs, old, advantages, **clips)
+        def surrogate(logprobs, old, advantages, mask, **kind):
+            found, is_clipped = stock(logprobs, old, advantages, mask, **kind)
             self._seen |= {"surrogate": found, "advantages": advantages, "logprobs": logprobs}
-            return found
+            return found, is_clipped
 
         return surrogate
 

@@ -11,7 +11,7 @@ from lit_vdistill.objectives.adversarial import (
     pairwise_total,
 )
 from lit_vdistill.objectives.kl import kl_estimate
-from lit_vdistill.objectives.policy import clipped_surrogate, masked_total
+from lit_vdistill.objectives.policy import masked_total, policy_surrogate
 from lit_vdistill.objectives.schedules import learning_rate_factor
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2]])
@@ -55,11 +55,24 @@ def test_a_group_of_one_has_no_baseline():
         group_advantages(torch.ones(2, 1))
 
 
-def test_on_policy_gradient_is_that_of_reinforce():
+KINDS = [(ratio, kind) for ratio in ("token", "sequence") for kind in ("clipped", "truncated")]
+WHOLE = torch.ones(1, 4, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(("ratio", "surrogate"), KINDS)
+def test_on_policy_every_kind_is_reinforce(ratio, surrogate):
+    """At a ratio of 1: value, gradient and nothing clipped, under bounds as narrow as GSPO's."""
     logprobs = torch.randn(2, 3, requires_grad=True)
-    advantages = torch.tensor([[2.0] * 3, [-1.0] * 3])
-    clipped_surrogate(logprobs, logprobs.detach(), advantages).sum().backward()
-    torch.testing.assert_close(logprobs.grad, -advantages)
+    advantages = torch.tensor([[2.0] * 3, [-1.0, 0.5, -1.0]])
+    mask = torch.tensor([[True] * 3, [True, True, False]])
+    loss, is_clipped = policy_surrogate(
+        logprobs, logprobs.detach(), advantages, mask,
+        ratio=ratio, surrogate=surrogate, clip_low=3e-4, clip_high=4e-4,
+    )  # fmt: skip
+    torch.testing.assert_close(loss, -advantages, rtol=1e-6, atol=0)
+    assert not is_clipped.any()
+    loss.sum().backward()
+    torch.testing.assert_close(logprobs.grad, -advantages, rtol=1e-6, atol=0)
 
 
 def test_clipping_stops_the_gradient_only_where_the_step_went_far_enough():
@@ -67,10 +80,55 @@ def test_clipping_stops_the_gradient_only_where_the_step_went_far_enough():
     ratio = torch.tensor([[1.3, 1.3, 0.7, 0.7]])
     logprobs = ratio.log().requires_grad_()
     advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
-    loss = clipped_surrogate(logprobs, old, advantages)
+    loss, is_clipped = policy_surrogate(logprobs, old, advantages, WHOLE)
     torch.testing.assert_close(loss, torch.tensor([[-1.2, 1.3, -0.7, 0.8]]))
+    assert is_clipped.tolist() == [[True, False, False, True]]
     loss.sum().backward()
     assert (logprobs.grad != 0).tolist() == [[False, True, True, False]]
+
+
+def test_truncating_leaves_every_token_its_gradient():
+    """CISPO by hand, without a lower bound: min(ratio, 1.2) weighs -A times the log-probability."""
+    ratio = torch.tensor([[1.3, 1.3, 0.7, 0.1]])
+    logprobs = ratio.log().requires_grad_()
+    advantages = torch.tensor([[1.0, -1.0, 2.0, -1.0]])
+    loss, is_clipped = policy_surrogate(
+        logprobs, torch.zeros(1, 4), advantages, WHOLE, surrogate="truncated", clip_low=1.0
+    )
+    expected = torch.tensor([[-1.2, 1.2, -1.4, 0.1]])
+    torch.testing.assert_close(loss, expected)
+    assert is_clipped.tolist() == [[True, True, False, False]]
+    loss.sum().backward()
+    torch.testing.assert_close(logprobs.grad, expected)
+
+
+def test_a_sequence_ratio_is_the_geometric_mean_of_its_tokens():
+    """GSPO by hand: two tokens at 2 and 1/2 are where they were, though each left 1 ± 0.2.
+
+    The second row has three tokens, whose ratios multiply to 1.331 = 1.1 ** 3, and padding.
+    """
+    ratio = torch.tensor([[2.0, 0.5, 9.0, 9.0], [1.331, 1.0, 1.0, 9.0]])
+    mask = torch.tensor([[True, True, False, False], [True, True, True, False]])
+    logprobs = ratio.log().requires_grad_()
+    advantages = torch.tensor([[1.0], [1.0]]).expand(2, 4)
+
+    def gspo(clip_high):
+        loss, is_clipped = policy_surrogate(
+            logprobs, torch.zeros(2, 4), advantages, mask, ratio="sequence", clip_high=clip_high
+        )
+        total = masked_total(loss, mask, "sequence_mean")
+        return total, is_clipped[mask].tolist(), torch.autograd.grad(total, logprobs)[0]
+
+    total, is_clipped, gradient = gspo(0.2)
+    assert total.item() == pytest.approx(-1.0 - 1.1)
+    assert not any(is_clipped)
+    # Of s = exp(mean log-ratio): s / length at every token.
+    expected = -torch.tensor([[1 / 2, 1 / 2, 0, 0], [1.1 / 3, 1.1 / 3, 1.1 / 3, 0]])
+    torch.testing.assert_close(gradient, expected)
+    total, is_clipped, gradient = gspo(0.05)
+    assert total.item() == pytest.approx(-1.0 - 1.05)
+    assert is_clipped == [False, False, True, True, True]
+    torch.testing.assert_close(gradient, torch.stack([expected[0], torch.zeros(4)]))
 
 
 def test_reductions_by_hand_and_padding_changes_nothing():
@@ -78,10 +136,12 @@ def test_reductions_by_hand_and_padding_changes_nothing():
     mask = torch.tensor([[True, True, True], [True, False, False]])
     assert masked_total(values, mask, "sequence_mean").item() == 2.0 + 4.0
     assert masked_total(values, mask, "token_mean").item() == 6.0 + 4.0
+    assert masked_total(values, mask, "token_sum_over_limit").item() == 6.0 + 4.0
     longer = torch.nn.functional.pad(values, (0, 2), value=9.0)
     longer_mask = torch.nn.functional.pad(mask, (0, 2))
     weights = torch.tensor([0.5, 0.0])
-    for reduction, weighted in (("sequence_mean", 1.0), ("token_mean", 3.0)):
+    halves = {"sequence_mean": 1.0, "token_mean": 3.0, "token_sum_over_limit": 3.0}
+    for reduction, weighted in halves.items():
         total = masked_total(values, mask, reduction)
         assert masked_total(longer, longer_mask, reduction) == total
         assert masked_total(values, mask, reduction, weights).item() == weighted

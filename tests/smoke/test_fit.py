@@ -11,8 +11,8 @@ from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.tasks import Task
 
 RECIPES = (
-    "rmsd", "grpo", "dapo", "sft_rl", "gad", "visd", "visd_shuffled", "rlsd", "rmsd_then_visd",
-    "opd", "teacher_4m",
+    "rmsd", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "sft_rl", "gad", "visd", "visd_clip",
+    "visd_shuffled", "rlsd", "rmsd_then_visd", "opd", "opsd", "sdpo", "teacher_4m",
 )  # fmt: skip
 STAGES = {
     "sft_perception": "perception",

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lit_vdistill.cli.config_files import merged, named_files, with_bases
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.credit import token_weights
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
+from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages import OnPolicyModule, RMSDModule, VISDModule
 from lit_vdistill.stages.averages import StepMetrics
 from lit_vdistill.stages.on_policy import PolicyLossConfig
@@ -19,6 +21,7 @@ from lit_vdistill.stages.rmsd import DiscriminatorConfig
 REWARDS = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
 RIGHT = "<think>t</think><answer>B</answer>"
 WRONG = "<think>t</think><answer>A</answer>"
+LONGER = "<think>a red dog runs to the left</think><answer>A</answer>"
 LOSS = PolicyLossConfig(group_size=2, kl_coef=0.0, updates_per_rollout=2)
 POLICY = VLMConfig("tiny/qwen3-vl", verify_shared_prefix="never")
 
@@ -64,6 +67,7 @@ def test_the_second_update_compares_with_the_sampler_and_is_clipped(stage_of, ba
     assert is_clipped
     expected = torch.stack(losses).mean().item()
     assert second["train/loss"] == pytest.approx(expected, rel=1e-4)
+    assert first["policy/clip_fraction"] == 0.0 < second["policy/clip_fraction"] < 1.0
     assert abs(expected) > 1e-2
     # Without the clip the gradient is another one.
     stage.loss_config = replace(LOSS, clip_low=0.99, clip_high=1e6)
@@ -145,3 +149,50 @@ def test_a_window_at_rest_keeps_all_updates_at_rest(stage_of, batch_of, take_ste
         assert not any(p.grad.any() for p in stage.policy.parameters())
     assert not stage.is_warming_up
     assert stage.rested_steps == 2
+
+
+def recipe_loss(recipe):
+    """The loss of a recipe, on the two rollouts a prompt that are scripted."""
+    files = named_files(with_bases(["--config", f"configs/{recipe}.yaml"]))
+    options = merged(files)["model"]["init_args"]["loss"]
+    return PolicyLossConfig(**options | {"group_size": 2, "resample_no_signal": 0})
+
+
+@pytest.mark.parametrize("recipe", ["gspo", "cispo", "dapo"])
+def test_a_relative_of_grpo_is_grpo_until_it_is_off_policy(stage_of, batch_of, take_step, recipe):
+    """What the recipe does to ratios alone: lengths and advantages as in GRPO."""
+    theirs = recipe_loss(recipe)
+    assert theirs.updates_per_rollout >= 2
+    shared = {"reduction": "sequence_mean", "advantage": "grpo"}
+    found, grpos = [], []
+    for loss, values in ((replace(theirs, **shared), found), (replace(LOSS, **shared), grpos)):
+        stage, batch = stage_of(loss=loss), batch_of(["B"], ["B"])
+        for update in range(2):
+            stage.trainer.global_step = update
+            logged = take_step(stage, batch, 2, update=update)
+            values.append((logged, [p.grad.clone() for p in stage.policy.parameters()]))
+            descend(stage.policy.parameters(), 1.0)
+    (first, gradient), (second, _) = found
+    (grpo_first, grpo_gradient), (grpo_second, _) = grpos
+    assert first["train/loss"] == pytest.approx(grpo_first["train/loss"], abs=1e-6)
+    for one, other in zip(gradient, grpo_gradient, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    assert first["policy/clip_fraction"] == 0.0 < second["policy/clip_fraction"]
+    assert abs(second["train/loss"] - grpo_second["train/loss"]) > 1e-3
+
+
+def test_dr_grpo_sums_tokens_over_the_limit(stage_of, script, batch_of, take_step):
+    """By hand at a ratio of 1: -Σ A T / (rollouts x limit), where GRPO has -Σ A / rollouts = 0."""
+    loss = recipe_loss("dr_grpo")
+    assert loss.updates_per_rollout >= 2
+    stage = stage_of(loss=loss, sampling=SamplingConfig(max_completion_tokens=40))
+    script(stage, {"s0": [RIGHT, LONGER], "s1": [WRONG, RIGHT]})
+    values = take_step(stage, batch_of(["B"], ["B"]), 2)
+    rollouts = stage.window.experience.rollouts
+    lengths = torch.tensor([float(len(r.completion_ids)) for r in rollouts])
+    advantages = stage.last_step.advantages.flatten()
+    rewards = stage.last_step.rewards
+    torch.testing.assert_close(advantages, (rewards - rewards.mean(1, keepdim=True)).flatten())
+    expected = -(advantages * lengths).sum() / (4 * 40)
+    assert values["train/loss"] == pytest.approx(expected.item(), abs=1e-6)
+    assert abs(expected) > 1e-3

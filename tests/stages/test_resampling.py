@@ -77,7 +77,7 @@ def test_at_most_so_many_windows_are_drawn(step_of, resample, drawn):
     assert stage.window.experience.weights == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean"])
+@pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean", "token_sum_over_limit"])
 def test_what_stays_without_signal_counts_for_nothing(step_of, reduction):
     """Neither in gradients, KL included, nor in what averages divide by."""
     stage, _ = step_of([True, False, False, False], 1, reduction=reduction)
@@ -86,6 +86,7 @@ def test_what_stays_without_signal_counts_for_nothing(step_of, reduction):
     assert stage.window.counts == {
         "sequences": 2.0,
         "tokens": float(sum(len(r.completion_ids) for r in group.rollouts)),
+        "token_limit": 2.0 * stage.sampling.max_completion_tokens,
     }
     alone, turn = step_of([True, False], 0, reduction=reduction)
     alone.zero_grad()

@@ -12,12 +12,14 @@ from lit_vdistill.stages import (
     OPDModule,
     PrivilegedSFTModule,
     RMSDModule,
+    SelfDistillationModule,
     SFTModule,
     VISDModule,
 )
 from lit_vdistill.stages.on_policy import PolicyLossConfig
 from lit_vdistill.stages.opd import DistillConfig
 from lit_vdistill.stages.rmsd import DiscriminatorConfig
+from lit_vdistill.stages.self_distillation import SelfDistillConfig
 
 REWARDS = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
 LONG = "<think>a red dog runs to the left and then a blue cow stops</think>"
@@ -41,24 +43,28 @@ RMSD = {
     "matching": MatchingConfig(empty_pool="uniform"),
 }
 DISTILL = DistillConfig(coef=0.5, reward_weight=0.5, divergence="jensen_shannon", top_k=9)
+SDPO = SelfDistillConfig(0.5, 0.5, "jensen_shannon", 9, "feedback")
 STAGES = {
     "sft": (SFTModule, {}),
     "sft_privileged": (PrivilegedSFTModule, {}),
     "grpo": (OnPolicyModule, {}),
     "rmsd": (RMSDModule, RMSD),
     "visd": (VISDModule, {}),
+    "sdpo": (SelfDistillationModule, {"distill": SDPO}),
     "opd": (OPDModule, {"teacher": VLMConfig("tiny/qwen3-vl/4m"), "distill": DISTILL}),
 }
 # Reduction, weight of the KL, whether the tower is frozen; each stage sees each value of each.
 FIRST, SECOND = ("sequence_mean", 0.0, True), ("token_mean", 0.1, False)
+THIRD = ("token_sum_over_limit", 0.1, True)
 OTHERS = [("sequence_mean", 0.1, False), ("token_mean", 0.0, True)]
 SHORT = [
     *[(name, *FIRST) for name in ("sft", "grpo", "visd")],
-    *[(name, *SECOND) for name in ("sft_privileged", "rmsd", "visd", "opd")],
+    *[(name, *SECOND) for name in ("sft_privileged", "rmsd", "visd", "opd", "sdpo")],
+    ("grpo", *THIRD),
 ]
 WIDE = [
     (name, *case)
-    for name in ("grpo", "rmsd", "visd", "opd")
+    for name in ("grpo", "rmsd", "visd", "opd", "sdpo")
     for case in (FIRST, SECOND, *OTHERS)
     if (name, *case) not in SHORT
 ]

@@ -1,0 +1,337 @@
+"""One run of every recipe on the embedded world, and the page of all methods from it.
+
+python -m experiments.catalogue
+python -m experiments.catalogue --only gspo cispo
+
+Recipes are fitted one after another with seed 0. Each student, and the one that it began with,
+answers the validation split, as `experiments.seeds` has it. A recipe whose result is stored for the
+same values is not run again, nor is a fit that has ended; change a value, and it is. Runs lie in
+`<folder>/<name>-<hash of the values>`. The page is written from what is stored and from the
+recipes themselves; `--only` without a name writes it alone.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import seeds
+from experiments.seeds import COLUMNS, Answered, Figures
+from experiments.students import STAGE1
+from lit_vdistill.cli.config_files import merged, named_files, read_config, with_bases
+
+SPLIT = "val"
+PAGE, STORED = Path("configs/README.md"), Path("experiments/catalogue.json")
+ON_POLICY, RMSD, VISD, SFT = (
+    f"tests/stages/test_{name}.py::" for name in ("on_policy", "rmsd", "visd", "sft")
+)
+SELF, OPD, CREDIT = (
+    f"tests/{name}.py::"
+    for name in ("stages/test_self_distillation", "stages/test_opd", "objectives/test_credit")
+)
+OFF_POLICY = ON_POLICY + "test_a_relative_of_grpo_is_grpo_until_it_is_off_policy"
+NO_CREDIT = VISD + "test_without_mixing_it_is_grpo_to_the_bit"
+Stored = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A method, or what others start from."""
+
+    method: str
+    recipe: str
+    """`configs/<recipe>.yaml`."""
+    source: str
+    """Where it is described."""
+    test: str
+    """What ties it to what it is said to be: file::name."""
+    beside: str = ""
+    """Name of the entry that it differs from in the method alone."""
+    overrides: tuple[str, ...] = ()
+    """What makes it another than its recipe."""
+    variant: str = ""
+    """What such a one is called."""
+    student: str = ""
+    """What the recipe with seed 0 has left in the repository; is not fitted again."""
+
+    @property
+    def name(self) -> str:
+        """Key of its results."""
+        return self.variant or self.recipe
+
+
+CATALOGUE = (
+    Entry(
+        "SFT", "sft", "R-MSD §3.4", SFT + "test_the_loss_is_that_of_the_best_response",
+        student=STAGE1,
+    ),
+    Entry(
+        "GRPO", "grpo", "arXiv:2402.03300",
+        ON_POLICY + "test_the_second_update_compares_with_the_sampler_and_is_clipped",
+    ),
+    Entry(
+        "Dr.GRPO", "dr_grpo", "arXiv:2503.20783",
+        ON_POLICY + "test_dr_grpo_sums_tokens_over_the_limit", "grpo",
+    ),
+    Entry("DAPO", "dapo", "arXiv:2503.14476", OFF_POLICY, "grpo"),
+    Entry("GSPO", "gspo", "arXiv:2507.18071", OFF_POLICY, "grpo"),
+    Entry("CISPO", "cispo", "arXiv:2506.13585", OFF_POLICY, "grpo"),
+    Entry(
+        "GAD", "gad", "arXiv:2511.10643",
+        RMSD + "test_pool_size_one_uses_the_first_response_only", "sft_rl",
+    ),
+    Entry(
+        "SFT+RL", "sft_rl", "R-MSD Table 1",
+        RMSD + "test_without_weight_and_kl_it_is_grpo_to_the_bit",
+    ),
+    Entry("R-MSD", "rmsd", "R-MSD", RMSD + "test_composite_reward_by_hand", "sft_rl"),
+    Entry(
+        "RLSD", "rlsd", "arXiv:2604.03128",
+        CREDIT + "test_with_the_whole_vocabulary_it_is_the_sampled_token_ratio", "grpo_for_visd",
+    ),
+    Entry(
+        "GRPO on VISD's student and rewards", "visd", "VISD, λ = 0", NO_CREDIT,
+        overrides=("--model.credit.mix", "0.0"), variant="grpo_for_visd",
+    ),
+    Entry("VISD", "visd", "VISD", NO_CREDIT, "grpo_for_visd"),
+    Entry(
+        "R-MSD → VISD", "rmsd_then_visd", "both papers",
+        VISD + "test_the_log_ratio_is_the_papers_on_whole_logits",
+    ),
+    Entry(
+        "OPD", "opd", "arXiv:2306.13649, arXiv:2306.08543",
+        OPD + "test_without_divergence_it_is_grpo_to_the_bit",
+    ),
+    Entry(
+        "OPSD", "opsd", "arXiv:2601.18734",
+        SELF + "test_the_loss_is_the_divergence_from_the_self_that_is_told", "grpo_for_visd",
+    ),
+    Entry(
+        "SDPO", "sdpo", "arXiv:2601.20802",
+        SELF + "test_without_divergence_it_is_grpo_to_the_bit", "grpo_for_visd",
+    ),
+)  # fmt: skip
+STARTS = (
+    Entry(
+        "SFT, before it: perception", "sft_perception", "ours",
+        SFT + "test_the_loss_is_that_of_the_best_response",
+    ),
+    Entry(
+        "SFT, behind it: to read what VISD's teacher is told", "sft_privileged", "ours",
+        SFT + "test_every_target_is_learnt_without_and_with_what_is_told",
+    ),
+    Entry(
+        "SFT of OPD's teacher", "teacher_4m", "ours",
+        SFT + "test_the_loss_is_that_of_the_best_response",
+    ),
+)  # fmt: skip
+"""Recipes that leave a student or a teacher for those above, which fit them where missing."""
+
+
+def merged_values(recipe: str) -> dict[str, Any]:
+    """All that a recipe says, with what it is based on."""
+    return merged(named_files(with_bases(["--config", f"configs/{recipe}.yaml"])))
+
+
+def hash_of(entry: Entry, steps: int | None) -> str:
+    """Changes with every value of a recipe, and with no comment in it."""
+    said = json.dumps([merged_values(entry.recipe), entry.overrides, steps], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:8]
+
+
+class Runs:
+    """Fits recipes and grades their students, each once."""
+
+    def __init__(self, folder: Path, world: str, steps: int | None) -> None:
+        """Remember where.
+
+        Args:
+            folder: Of all runs.
+            world: Of the embedded world whose validation split is asked.
+            steps: Optimizer steps of every run; None = the recipe's own.
+        """
+        self.folder, self.world, self.steps = folder, world, steps
+
+    def after(self, entry: Entry) -> list[Answered]:
+        """Answers of an entry's student, which is fitted where it is missing."""
+        if entry.student:
+            return self.graded(entry.student)
+        home, steps = self.home(entry), self.steps
+        short = [f"--trainer.{key}={steps}" for key in ("max_steps", "val_check_interval") if steps]
+        options = ["--name", entry.name, *entry.overrides, *short]
+        seeds.fit(f"configs/{entry.recipe}.yaml", home, 0, options)
+        return seeds.answers_of(str(home / "student"), self.world, SPLIT, home)
+
+    def figures(self, entry: Entry, other: Entry | None) -> dict[str, Figures]:
+        """What is stored of an entry: figures before, after, and of both differences."""
+        after = self.after(entry)
+        found = {"after": seeds.figures(after)}
+        if not entry.student:
+            before = self.graded(seeds.start_of(self.home(entry)))
+            found["before"] = seeds.figures(before)
+            found["gain"] = seeds.figures(seeds.difference(after, before))
+        if other is not None:
+            found["beside"] = seeds.figures(seeds.difference(after, self.after(other)))
+        return found
+
+    def home(self, entry: Entry) -> Path:
+        """Run folder of an entry."""
+        return self.folder / f"{entry.name}-{hash_of(entry, self.steps)}"
+
+    def graded(self, student: str) -> list[Answered]:
+        """Answers of a student that was fitted elsewhere."""
+        home = self.folder / "starts" / student.replace("/", "_")
+        return seeds.answers_of(student, self.world, SPLIT, home)
+
+
+def page(stored: Stored) -> str:
+    """The catalogue in Markdown."""
+    lines = [
+        *("# The catalogue of methods", "", INTRODUCTION, ""),
+        "| method | described in | recipe | class, and what the recipe sets | test |",
+        "|" + "---|" * 5,
+        *map(described, (*CATALOGUE, *STARTS)),
+        *("", SCORES, ""),
+        "| method | steps | " + " | ".join(COLUMNS.values()) + " |",
+        "|" + "---|" * (2 + len(COLUMNS)),
+        *(scored(entry, stored.get(entry.name)) for entry in CATALOGUE),
+        *("", BESIDE, ""),
+        "| method less | the other | " + " | ".join(COLUMNS.values()) + " |",
+        "|" + "---|" * (2 + len(COLUMNS)),
+    ]
+    by_name = {entry.name: entry for entry in CATALOGUE}
+    for entry in CATALOGUE:
+        known, other = stored.get(entry.name), by_name.get(entry.beside)
+        if other is not None and known is not None and is_current(entry, known, other):
+            cells = " | ".join(gain(known["figures"]["beside"], key) for key in COLUMNS)
+            lines.append(f"| {entry.method} | {other.method} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def described(entry: Entry) -> str:
+    """An entry's row of what it is."""
+    own = read_config(Path(f"configs/{entry.recipe}.yaml"))
+    model, base = own.get("model", {}), own.get("base")
+    said = [f"`{key} {value}`" for key, value in leaves(model.get("init_args", {}))]
+    if entry.overrides:
+        names = [part.removeprefix("--model.") for part in entry.overrides]
+        said, base = [f"`{' '.join(names)}`"], f"{entry.recipe}.yaml"
+    elif "class_path" in model:
+        name = f"`{model['class_path'].rpartition('.')[2]}`"
+        said = [name, *said] if isinstance(base, str) else [name]
+    if isinstance(base, str):
+        said = [f"as {base.removesuffix('.yaml')}", *said]
+    file, _, test = entry.test.partition("::")
+    recipe, known = f"{entry.recipe}.yaml", f"[{test}](../{file})"
+    cells = (entry.method, entry.source, f"[{recipe}]({recipe})", ", ".join(said), known)
+    return "| " + " | ".join(cells) + " |"
+
+
+def leaves(tree: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, str]]:
+    """What a tree of values sets, by dotted key; lists by their classes."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{place}{key}.")
+        elif isinstance(value, list):
+            yield f"{place}{key}", ", ".join(map(_reward, value))
+        else:
+            yield f"{place}{key}", str(value)
+
+
+def _reward(given: Mapping[str, Any]) -> str:
+    name = given["class_path"].rpartition(".")[2]
+    return f"{name} {given.get('init_args', {}).get('weight', 1.0)}"
+
+
+def is_current(entry: Entry, known: Mapping[str, Any], other: Entry | None = None) -> bool:
+    """Whether a stored result is that of present values, of the one that it stands beside too."""
+    steps = known["steps"]
+    is_own = known["hash"] == hash_of(entry, steps)
+    return is_own and (other is None or known["beside"] == hash_of(other, steps))
+
+
+def scored(entry: Entry, known: Mapping[str, Any] | None) -> str:
+    """An entry's row of scores."""
+    if known is None or not is_current(entry, known):
+        why = "not run yet" if known is None else "not run since its values changed"
+        return f"| {entry.method} | | {why} |" + " |" * (len(COLUMNS) - 1)
+    found, trainer = known["figures"], merged_values(entry.recipe)["trainer"]
+    cells = [entry.method, str(known["steps"] or trainer["max_steps"])]
+    for key in COLUMNS:
+        after = f"{found['after'][key]:.3f}"
+        if "before" in found:
+            after = f"{found['before'][key]:.3f} → {after} ({gain(found['gain'], key)})"
+        cells.append(after)
+    return "| " + " | ".join(cells) + " |"
+
+
+def gain(row: Figures, key: str) -> str:
+    """A difference and its standard error."""
+    return f"{row[key]:+.3f} ± {row[f'{key}_error']:.3f}"
+
+
+INTRODUCTION = """\
+<!-- Written by `python -m experiments.catalogue`; change that, or the recipes. -->
+`python -m lit_vdistill fit --config configs/NAME.yaml` runs a recipe. Behind its class stands all
+that it sets itself, of those that name another recipe; `rmsd.yaml` and `visd.yaml` are to be read
+whole. Its head says what it does not take over from its paper. Each fits two steps in
+`tests/smoke/test_fit.py`, and its numbers on stored rollouts are kept in `tests/golden/`. The
+folders here hold fragments to put behind a recipe: `cluster/`, `data/`, `curriculum/` and
+`logger/`; `paper/` has the papers' own values.
+
+GRPO and what is derived from it take a group's mean alone as baseline, as Dr.GRPO does; why,
+stands in `rmsd.yaml`. VISD and what is derived from it divide by the standard deviation too."""
+SCORES = """\
+## Scores
+
+One run each, seed 0, on the embedded world's validation split (60 videos, nine questions on
+each), before → after (difference ± one standard error over videos, paired by question). GRPO and
+its relatives, R-MSD and OPD start from the stage-1 student in `experiments/stage1`, VISD and its
+relatives from one that has learnt to read what their teacher is told. A step is an optimizer's:
+with two updates of a window, half as many windows are sampled. One run of so small a student
+ranks no methods."""
+BESIDE = """\
+Less what a method is to be compared with, by question (± one standard error over videos):"""
+
+
+def main() -> None:
+    """Fit and grade what is not stored, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = [entry.name for entry in CATALOGUE]
+    parser.add_argument("--only", nargs="*", choices=names, default=names, metavar="NAME")
+    parser.add_argument("--steps", type=int, help="of every recipe, instead of its own")
+    parser.add_argument("--folder", type=Path, default=Path("runs/catalogue"))
+    parser.add_argument("--world", default="runs/world")
+    parser.add_argument("--json", type=Path, default=STORED, help="results are kept here")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    args = parser.parse_args()
+    stored: Stored = json.loads(args.json.read_text()) if args.json.is_file() else {}
+    runs, failed = Runs(args.folder, args.world, args.steps), []
+    by_name = {entry.name: entry for entry in CATALOGUE}
+    for name in args.only:
+        entry, other = by_name[name], by_name.get(by_name[name].beside)
+        values = {"steps": args.steps, "hash": hash_of(entry, args.steps)}
+        values["beside"] = None if other is None else hash_of(other, args.steps)
+        if stored.get(name, {}).items() >= values.items():
+            continue
+        try:
+            stored[name] = {**values, "figures": runs.figures(entry, other)}
+        except subprocess.CalledProcessError:  # it has said why, and the others need not wait
+            failed.append(name)
+            continue
+        args.json.write_text(json.dumps(stored, indent=1) + "\n")
+        args.page.write_text(page(stored))
+    args.page.write_text(page(stored))
+    if failed:
+        sys.exit(
+            f"the fits of these have failed, and are tried again by the same command: {failed}"
+        )
+
+
+if __name__ == "__main__":
+    main()
