@@ -9,11 +9,15 @@ import contextlib
 import io
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from lit_vdistill.__main__ import main
+from lit_vdistill.data.frame_images import as_images
+from lit_vdistill.media.pictures import Limits, fit_size
+from lit_vdistill.media.video import FrameConfig
 from lit_vdistill.metrics.vstar import ChainAnswer, VStar, VStarItem
 from lit_vdistill.models.ema import EMAWeights
 from lit_vdistill.models.layout import Row
@@ -21,22 +25,20 @@ from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.readers.stgr import parse_stgr
 from lit_vdistill.responses import grammar
-from lit_vdistill.responses.prompts import Telling, privileged_text
+from lit_vdistill.responses.prompts import (
+    SHORT,
+    TEMPLATES,
+    Telling,
+    privileged_text,
+    render_messages,
+)
 from lit_vdistill.rewards import Answer, GroundedFormat, ThinkPoint, reward_breakdown
 from lit_vdistill.stages.on_policy import PolicyLossConfig
 from lit_vdistill.stages.optimizer import with_decay
 from lit_vdistill.stages.visd import VISDModule
-from lit_vdistill.types import VideoSample
+from lit_vdistill.types import Medium, VideoSample
 
-PENDING = {
-    1: "frames as pictures with a line of time each",
-    2: "pictures of key frames among those of the video",
-    3: "a judge that is served, its guidance by task and its lenient reply",
-    8: "a system text by task, the question as it stands in the data",
-    9: "two frames a second, 4 to 16 of them",
-    10: "small videos scaled up, a limit of its own for images",
-    11: "times as labelled by rate",
-}
+PENDING = {3: "a judge that is served, its guidance by task and its lenient reply"}
 FREE = {
     "id": "s", "task": "temporal-spatial free-form QA", "source": "STR_activitynet",
     "video_path": "v.mp4", "question": "What does he lift?", "answer": "A mug.",
@@ -59,10 +61,41 @@ def model_args(paper):
     return paper["model"]["init_args"]
 
 
+@pytest.fixture
+def prompt_args(paper):
+    return paper["data"]["init_args"]["prompt"]
+
+
+@pytest.fixture
+def frames_args(paper):
+    return paper["data"]["init_args"]["frames"]
+
+
 def options_of(entries, name):
     """The options of the one entry of a class."""
     (found,) = (e for e in entries if e["class_path"].rpartition(".")[2] == name)
     return found["init_args"]
+
+
+MOVIE = Medium("video", np.zeros((4, 2, 2, 3), np.uint8), (0.0, 2.7, 5.3, 8.0), 10.0)
+"""Four frames from the first to the last of ten seconds."""
+
+
+def row_1_frames_are_images_behind_a_line_each(prompt_args):
+    assert prompt_args["frames_as"] == "images"
+    _, lines = as_images(MOVIE, [], prompt_args["frame_times"])
+    (turn,) = render_messages(parse_stgr(FREE), SHORT, lines)
+    said = "".join(part.get("text", "<image>") for part in turn["content"])
+    assert said.count("<image>\n") == 4
+    assert said.endswith("The video lasts 10s.\nWhat does he lift?")
+
+
+def row_2_key_frames_stand_among_them_at_whole_seconds(prompt_args):
+    assert prompt_args["key_frames"]
+    keys = [(time_s, MOVIE.frames[0]) for time_s in (2.6, 7.9)]
+    _, lines = as_images(MOVIE, keys, prompt_args["frame_times"])
+    # The last line says 7.5 s, so that 8 s is not reached.
+    assert lines.labels == ("0.0s", "2.5s", "3s", "5.0s", "7.5s")
 
 
 def row_4_the_teacher_is_told_times_and_a_correction(model_args):
@@ -88,6 +121,36 @@ def row_6_rollouts_are_drawn_from_a_nucleus(model_args):
 
 def row_7_the_rate_does_not_warm_up(model_args):
     assert model_args["optim"]["warmup_ratio"] == 0.0
+
+
+def row_8_a_task_has_a_system_text_and_the_question_stands_as_written(prompt_args):
+    template = TEMPLATES[prompt_args["template"]]
+    choice = "Why does she stop? A. It rains\nB. A dog barks"
+    row = {"id": "m", "task": "General video QA MCQ", "source": "videor1", "video_path": "y.mp4",
+           "question": choice, "answer": "A"}  # fmt: skip
+    system, user = render_messages(parse_stgr(row), template)
+    assert system["content"].endswith("the letter of the option only.")
+    assert user["content"][-1]["text"] == choice
+
+
+def row_9_two_frames_a_second_between_four_and_sixteen(frames_args):
+    plan = FrameConfig(**frames_args).plan
+    seconds = {1.0: 4, 3.4: 6, 7.9: 14, 8.0: 16, 300.0: 16}
+    for length_s, count in seconds.items():
+        chosen, _ = plan.choose(range(round(30 * length_s)), lambda index: index / 30)
+        assert len(chosen) == count
+
+
+def row_10_small_videos_are_scaled_up_and_images_have_their_own_limit(frames_args):
+    config = FrameConfig(**frames_args)
+    assert fit_size(320, 180, config.limits("video", 28)) == (448, 252)
+    assert fit_size(1280, 720, config.limits("video", 28)) == (420, 224)
+    assert config.limits("image", 28) == Limits(28, 200_704, 3_136)
+
+
+def row_11_a_line_says_its_share_of_the_length(prompt_args):
+    _, lines = as_images(MOVIE, [], prompt_args["frame_times"])
+    assert lines.labels == ("0.0s", "2.5s", "5.0s", "7.5s")
 
 
 def row_12_a_time_that_cannot_be_read_is_ignored():
