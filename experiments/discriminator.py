@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
@@ -27,7 +28,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from experiments.bootstrap import error_over_videos
 from experiments.students import STAGE1, Answered, Student
 from lit_vdistill.data.batch import PromptBatch
-from lit_vdistill.models.discriminator import Discriminator
+from lit_vdistill.models.discriminator import Discriminator, ReadOut
 from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
@@ -38,6 +39,7 @@ from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.pool.quality import score_responses
 from lit_vdistill.rewards import graded_quality
 from lit_vdistill.stages.matches import match_teachers, pairs_of
+from lit_vdistill.stages.rmsd import DiscriminatorConfig
 from lit_vdistill.stages.step import Experience
 from lit_vdistill.types import Rollout, RolloutGroup
 from lit_vdistill.world.config import WorldConfig
@@ -78,13 +80,13 @@ def correlation(groups: Sequence[JudgedGroup], detector: str) -> float:
 
 
 def accuracy(groups: Sequence[JudgedGroup]) -> float:
-    """Share of pairs in which the teacher is scored higher; NaN without pairs."""
+    """Share of pairs in which the teacher is scored higher, a tie half; NaN without pairs."""
     gaps = [gap for group in groups for gap in group.pairs]
-    return statistics.mean(gap > 0 for gap in gaps) if gaps else float("nan")
+    return statistics.fmean(((gap > 0) + (gap >= 0)) / 2 for gap in gaps) if gaps else float("nan")
 
 
 def _centred(values: Sequence[float]) -> list[float]:
-    mean = statistics.mean(values)
+    mean = statistics.fmean(values)
     return [value - mean for value in values]
 
 
@@ -97,8 +99,16 @@ class Critics:
     processor: ProcessorMixin
 
     @classmethod
-    def load(cls, run: Path, stage1: str, processor: ProcessorMixin) -> "Critics":
+    def load(
+        cls, run: Path, stage1: str, processor: ProcessorMixin, read_out: ReadOut
+    ) -> "Critics":
         """The discriminator of a run's last checkpoint, and the stage-1 student.
+
+        Args:
+            run: Its folder.
+            stage1: The student that it began with.
+            processor: The student's.
+            read_out: The run's `model.disc.read_out`.
 
         Raises:
             ValueError: For a run without a discriminator.
@@ -109,7 +119,7 @@ class Critics:
         kept = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         if not kept:
             raise ValueError(f"{path} holds no discriminator; name a run of configs/rmsd.yaml")
-        discriminator = Discriminator(load_model(VLMConfig(stage1)))
+        discriminator = Discriminator(load_model(VLMConfig(stage1)), read_out)
         discriminator.load_state_dict(kept)
         return cls(discriminator.eval(), load_model(VLMConfig(stage1)).eval(), processor)
 
@@ -117,7 +127,7 @@ class Critics:
     def judge(self, answered: Answered, config: WorldConfig) -> list[JudgedGroup]:
         """What they think of a batch of answers, beside the truth."""
         batch, drawn = answered
-        experience = _with_teachers(batch, drawn, config)
+        experience = with_teachers(batch, drawn, config)
         opinions, gaps = self._opinions(experience)
         prompts = encode_vision(self.stage1.model, _unseen(batch))
         likely = completion_logprobs(self.stage1, prompts, experience.rows)
@@ -167,7 +177,7 @@ def _unseen(batch: PromptBatch) -> list[EncodedPrompt]:
     return [replace(prompt, features=None) for prompt in batch.prompts]
 
 
-def _with_teachers(
+def with_teachers(
     batch: PromptBatch, drawn: Sequence[tuple[Rollout, ...]], config: WorldConfig
 ) -> Experience:
     """The answers with a simulated pool a question, as if they were trained on."""
@@ -219,6 +229,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/rmsd"), help="a run of rmsd.yaml")
     parser.add_argument("--stage1", default=STAGE1, help="the student it began with")
+    read_outs, default = get_args(ReadOut), DiscriminatorConfig().read_out
+    parser.add_argument("--read_out", default=default, choices=read_outs, help="of the run")
     parser.add_argument("--world", default="runs/world", help="rendered with its default size")
     parser.add_argument("--split", default="val", choices=("val", "test"))
     parser.add_argument("--rollouts", type=int, default=8, help="answers to each question")
@@ -227,7 +239,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     student = Student.load(str(args.run / "student"), args.world, args.split)
-    critics = Critics.load(args.run, args.stage1, student.processor)
+    critics = Critics.load(args.run, args.stage1, student.processor, args.read_out)
     answered = student.answers(student.data.val_set, args.rollouts, args.seed, args.questions)
     found = report([group for part in answered for group in critics.judge(part, WorldConfig())])
     sys.stdout.write("\n" + table(found) + "\n")

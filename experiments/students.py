@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+from torch.utils.data import Subset
 from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.data.batch import Item, PromptBatch
@@ -35,6 +37,7 @@ REWARDS = (OuterFormat(0.1), TaskFormat(0.1), Content(0.4))
 """The rules of R-MSD Eq. 6, as configs/rmsd.yaml weighs them."""
 BATCH = 24
 """Prompts that go through the network at a time."""
+Questions = PromptDataset | Subset[Item | BadSample]
 Answered = tuple[PromptBatch, list[tuple[Rollout, ...]]]
 """Prompts that the student has looked at, and its answers to each."""
 
@@ -50,7 +53,8 @@ class Graded:
     mean: float
     """Averaged over the sampled answers: mean@8 where there are eight."""
     reward: float
-    """Rule rewards of the sampled answers as a share of their maximum, averaged."""
+    """Rule rewards of the sampled answers as a share of their maximum, averaged; NaN where no rule
+    pays."""
 
     @property
     def video(self) -> str:
@@ -67,29 +71,31 @@ class Student:
     data: VideoDistillDataModule
 
     @classmethod
-    def load(cls, folder: str, world: str, split: Split = "val") -> "Student":
+    def load(
+        cls, folder: str, world: str, split: Split = "val", pool: str | None = None
+    ) -> "Student":
         """A student from its folder, with the world whose questions it is asked.
 
         Args:
             folder: Of the export.
             world: Of the embedded world.
             split: Held-out questions, `data.val_set`.
+            pool: File of teacher responses to the training questions, `data.train_set`.
         """
-        sources = SourceConfig(
-            f"{world}/train.jsonl", f"{world}/{split}.jsonl", world, cache_dir="runs/frames"
-        )
+        files = (f"{world}/train.jsonl", f"{world}/{split}.jsonl", world, pool)
+        sources = SourceConfig(*files, cache_dir="runs/frames")
         frames = FrameConfig(max_frames=NUM_FRAMES, max_pixels=FRAME_PX**2)
         data = VideoDistillDataModule(folder, sources, frames, PromptConfig(template="short"))
         data.setup("fit")
         return cls(load_model(VLMConfig(folder)).eval(), data.processor, data)
 
     def answers(
-        self, questions: PromptDataset, num_rollouts: int, seed: int, limit: int | None = None
+        self, questions: Questions, num_rollouts: int, seed: int, limit: int | None = None
     ) -> Iterator[Answered]:
         """Batches of questions, each with its answers.
 
         Args:
-            questions: Of a split, `data.train_set` or `data.val_set`.
+            questions: Of a split, `data.train_set` or `data.val_set`, or some of them.
             num_rollouts: Answers to each question, sampled at temperature 1.
             seed: Of the draws.
             limit: Questions; None = all.
@@ -124,17 +130,20 @@ class Student:
                     reward=_mean(rollouts, lambda r, s=sample: _reward(r, s)),
                 )
 
-    def _batches(self, questions: PromptDataset, limit: int | None) -> Iterator[PromptBatch]:
+    def _batches(self, questions: Questions, limit: int | None) -> Iterator[PromptBatch]:
         count = min(len(questions), limit or len(questions))
         for first in range(0, count, BATCH):
             last = min(first + BATCH, count)
             batch = PromptBatch(tuple(_readable(questions[i]) for i in range(first, last)))
-            yield batch.with_prompts(encode_vision(self.model.model, batch.prompts))
+            with torch.no_grad():
+                seen = encode_vision(self.model.model, batch.prompts)
+            yield batch.with_prompts(seen)
             sys.stderr.write(f"\r{last} of {count} questions")
 
 
 def _reward(rollout: Rollout, sample: VideoSample) -> float:
-    return rule_score(REWARDS, reward_breakdown(REWARDS, rollout, sample), sample)
+    share = rule_score(REWARDS, reward_breakdown(REWARDS, rollout, sample), sample)
+    return float("nan") if share is None else share
 
 
 def _mean(rollouts: Sequence[Rollout], grade: Callable[[Rollout], float]) -> float:

@@ -49,8 +49,19 @@ def test_the_papers_values_are_the_defaults():
     assert OptimConfig().lr == 2e-6
     assert DiscriminatorConfig().lr == 1e-6
     assert DiscriminatorConfig().reward_weight == 0.4
+    assert DiscriminatorConfig().pair_weight == "q"
     assert MatchingConfig().threshold == 0.3
     assert FrameConfig().max_frames == 16
+
+
+def test_gad_knows_no_truth_in_either_stage(capsys):
+    """K = 1, no filter, no weight by quality, the paper's head; its stage 1 chooses nothing."""
+    config = printed(capsys, "--config", "configs/gad.yaml")
+    for line in ("pool_size: 1", "threshold: 0.0", "mode: uniform", "pair_weight: none"):
+        assert line in config, line
+    assert "path: runs/sft_gad/student" in config
+    assert "monitor: val/score" in config
+    assert "pool_size: 1" in printed(capsys, "--config", "configs/sft_gad.yaml")
 
 
 def test_visds_values_are_the_defaults():
@@ -78,7 +89,12 @@ PAPER_VALUES = {
         "max_pixels: 105369",
         "group_size: 8",
         "accumulate_grad_batches: 8",
+        "pool_size: 4",
         "threshold: 0.3",
+        "read_out: last_token",
+        "pair_weight: q\n",
+        "freeze_vision: false",
+        "gradient_clip_val: 1.0",
         "lr: 2.0e-06",
         "lr: 1.0e-06",
         "num_nodes: 2",

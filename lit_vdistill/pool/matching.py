@@ -14,11 +14,14 @@ class MatchingConfig:
     mode: Literal["quality", "uniform"] = "quality"
     """`quality`: p_k in proportion to q_k (Eq. 4). `uniform`: equal among those that pass."""
     threshold: float = 0.3
-    """τ: closed-ended responses with q_k below it are never drawn; 0 only drops q_k = 0."""
+    """τ: responses with q_k below it are never drawn; 0 filters nothing (Table 3, A and B)."""
+    open_ended: Literal["uniform", "lexical"] = "uniform"
+    """Open-ended tasks: `uniform` whatever their q (§3.3.2); `lexical`: by overlap with the
+    annotated answer, then filtered and matched as closed-ended ones are (Table 5)."""
     pool_size: int | None = None
     """Use the first K responses of each pool only; None uses all."""
     empty_pool: Literal["skip", "uniform"] = "skip"
-    """When no response passes, where Eq. 4 is 0/0. `skip`: no discriminator pair and no
+    """When no response can be drawn, where Eq. 4 is 0/0. `skip`: no discriminator pair and no
     discriminator reward for the prompt. `uniform`: draw from all responses after all."""
 
 
@@ -29,21 +32,24 @@ def matching_distribution(
 
     Args:
         qualities: q_1 … q_K of Eq. 2, each in [0, 1].
-        is_closed_ended: Open-ended tasks match uniformly whatever their q (§3.3.2).
+        is_closed_ended: Open-ended tasks match uniformly whatever their q (§3.3.2), unless asked
+            to be matched by lexical scores, which `qualities` then are.
         config: Mode, threshold τ and the policy for a pool in which nothing passes.
 
     `mode="uniform"` gives 1/K' to each of the K' responses that pass the filter: the paper's
-    ablation "filter without weight" (Table 3, C), where the paper does not say what is drawn.
+    ablation "filter without weight" (Table 3, C), where the paper does not say what is drawn. With
+    `threshold=0` all pass, wrong ones too: a baseline without filter knows no truth (Table 3, B).
     """
     if not qualities:
         return None
-    if not is_closed_ended:
-        return (1.0 / len(qualities),) * len(qualities)
-    kept = [q if q > 0 and q >= config.threshold else 0.0 for q in qualities]
-    if not any(kept):
-        return None if config.empty_pool == "skip" else (1.0 / len(kept),) * len(kept)
-    weights = kept if config.mode == "quality" else [float(q > 0) for q in kept]
+    everyone = (1.0 / len(qualities),) * len(qualities)
+    if not is_closed_ended and config.open_ended == "uniform":
+        return everyone
+    by_quality = config.mode == "quality"
+    weights = [(q if by_quality else 1.0) if q >= config.threshold else 0.0 for q in qualities]
     total = sum(weights)
+    if not total:
+        return None if config.empty_pool == "skip" else everyone
     return tuple(weight / total for weight in weights)
 
 

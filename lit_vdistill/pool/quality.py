@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from lit_vdistill.pool.matching import uniform
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards.content import answer_quality
+from lit_vdistill.rewards.verifier import rouge_f1
 from lit_vdistill.types import ScoredResponse, TeacherResponse, VideoSample
 
 OPEN_ENDED_QUALITY = 1.0
@@ -29,6 +30,16 @@ def score_responses(
         )
         for response in responses
     )
+
+
+def lexical_quality(text: str, sample: VideoSample) -> float:
+    """Mean ROUGE-1/2/L F1 of an open-ended response with the annotated answer, in [0, 1].
+
+    0 in an invalid envelope. R-MSD keeps it out of training (§3.3.2) and shows what it would do
+    (Table 5).
+    """
+    parsed = parse_response(text, sample.envelope)
+    return rouge_f1(parsed.answer, sample.answer) if parsed.problem is None else 0.0
 
 
 def best_response(

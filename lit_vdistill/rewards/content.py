@@ -23,9 +23,13 @@ class Content(Reward):
         super().__init__(weight, name)
         self.epsilon = epsilon
 
+    def applies_to(self, sample: VideoSample) -> bool:
+        """Closed-ended tasks."""
+        return sample.task.is_closed_ended
+
     def __call__(self, response: ParsedResponse, sample: VideoSample) -> float:
         """Score a response against the sample's answer."""
-        if not sample.task.is_closed_ended:
+        if not self.applies_to(sample):
             return 0.0
         return answer_quality(response, sample, epsilon=self.epsilon)
 

@@ -88,10 +88,14 @@ def composite_reward(rewards: Sequence[Reward], breakdown: Mapping[str, float]) 
 
 def rule_score(
     rewards: Sequence[Reward], breakdown: Mapping[str, float], sample: VideoSample
-) -> float:
+) -> float | None:
     """The composite of the rule rewards as a share of the sample's maximum, in [0, 1].
 
-    Comparable between stages with and without a discriminator.
+    A perfect response scores 1 whatever its task: who does not apply to a sample is not in its
+    maximum. Comparable between stages with and without a discriminator.
+
+    Returns:
+        None where no rule pays for the sample: there is no share of nothing.
     """
     total = sum(reward.weight for reward in rewards if reward.applies_to(sample))
-    return composite_reward(rewards, breakdown) / total if total else 0.0
+    return composite_reward(rewards, breakdown) / total if total else None

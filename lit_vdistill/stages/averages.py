@@ -44,12 +44,12 @@ class StepMetrics:
         self._add(name, [total])
 
     def add_correlation(self, name: str, x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> None:
-        """Add pairs to a correlation coefficient; 0 where one side does not vary.
+        """Add a group's pairs to a correlation coefficient within groups.
 
-        A discriminator whose score follows length or nothing but format has learnt style, not
-        content.
+        Both sides are centred first: what a group has in common says nothing about its members.
+        The coefficient is 0 where one side varies within no group.
         """
-        x, y = x.detach().double(), y.detach().double()
+        x, y = (_centred(values.detach().double()) for values in (x, y))
         terms = (x, y, x * x, y * y, x * y)
         sums: list[_Value] = [float(x.numel()), *(term.sum() for term in terms)]
         self._add(name, sums)
@@ -80,6 +80,12 @@ class StepMetrics:
             name: [next(numbers) if isinstance(v, Tensor) else float(v) for v in sums]
             for name, sums in self._sums.items()
         }
+
+
+def _centred(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    # Equal values become 0 to the bit, which their mean does not make of them.
+    apart = values - values[:1]
+    return apart - apart.mean()
 
 
 def _value(sums: list[float]) -> float:

@@ -1,9 +1,11 @@
 """The teacher side of rollouts: which response of its pool each is matched to."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from lit_vdistill.data.batch import Item
 from lit_vdistill.pool.matching import MatchingConfig, draw_match, matching_distribution
+from lit_vdistill.pool.quality import lexical_quality
 from lit_vdistill.stages.step import Columns, Experience
 from lit_vdistill.types import ScoredResponse
 
@@ -41,7 +43,7 @@ def match_teachers(
     """
     matches: list[Match | None] = []
     for item, group in zip(experience.batch.items, experience.groups, strict=True):
-        pool = item.pool[: config.pool_size]
+        pool = _scored(item, config)
         probabilities = matching_distribution(
             [scored.quality for scored in pool], item.sample.task.is_closed_ended, config
         )
@@ -56,6 +58,36 @@ def match_teachers(
         )
         matches.append(Match(responses, weights, chosen))
     return matches
+
+
+def _scored(item: Item, config: MatchingConfig) -> tuple[ScoredResponse, ...]:
+    """The first K responses, open-ended ones with the quality that they are to be matched by."""
+    pool = item.pool[: config.pool_size]
+    if item.sample.task.is_closed_ended or config.open_ended == "uniform":
+        return pool
+    return tuple(
+        replace(scored, quality=lexical_quality(scored.response.text, item.sample))
+        for scored in pool
+    )
+
+
+def check_pool_size(asked: int | None, pools: Mapping[str, Sequence[object]], key: str) -> None:
+    """Refuse a K that no pool has: it would be reported as an ablation over K.
+
+    Args:
+        asked: K; None = all there are.
+        pools: The teacher's responses by sample.
+        key: Of the option.
+
+    Raises:
+        ValueError: When it is beyond the largest pool, or there is none.
+    """
+    most = max(map(len, pools.values()), default=0)
+    if (asked or 1) > most:
+        raise ValueError(
+            f"{key} {asked or 1}: no sample of the teacher pool has more than {most} responses "
+            "(data.sources.pool_path); collect more, or lower it"
+        )
 
 
 def pairs_of(experience: Experience, matches: Sequence[Match | None]) -> list[Pair]:

@@ -1,9 +1,22 @@
-"""AdamW in which a parameter group can rest, and what of a network does not decay."""
+"""AdamW in which a parameter group can rest, what of a network does not decay, clipping."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+ADAM_EPS = 1e-8
+QUIET = 2.0**-7
+"""Factor on the gradients of networks beside the policy where all are clipped as one."""
+
+
+def quiet(loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """A loss of the same value, with `QUIET` times its gradient."""
+    return loss * QUIET + (loss * (1.0 - QUIET)).detach()
 
 
 def with_decay(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
@@ -28,6 +41,27 @@ def with_decay(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any
     resting = {"name": f"{group['name']}_without_decay", "weight_decay": 0.0}
     found = [group | {"params": parts[True]}, group | resting | {"params": parts[False]}]
     return [part for part in found if part["params"]]
+
+
+def gradients_of(optimizer: torch.optim.Optimizer) -> dict[str, list[Tensor]]:
+    """All gradients by network; DeepSpeed keeps them to itself, so there are none."""
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    for group in optimizer.param_groups:
+        found[group["network"]] += [p.grad for p in group["params"] if p.grad is not None]
+    return {network: gradients for network, gradients in found.items() if gradients}
+
+
+def total_norm(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """The norm of a network's gradients, whole on each process; a collective of shards."""
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def clip_to_norm(gradients: Sequence[Tensor], max_norm: float) -> None:
+    """Scale a network's gradients so that their norm is at most `max_norm`, as PyTorch does."""
+    factor = float((max_norm / (total_norm(gradients) + 1e-6)).clamp(max=1.0))
+    if factor < 1.0:
+        torch._foreach_mul_(list(gradients), factor)
 
 
 class RestingAdamW(torch.optim.AdamW):

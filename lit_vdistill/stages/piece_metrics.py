@@ -36,9 +36,16 @@ def describe_rewards(
     metrics.add_mean("rollout/no_signal", 1.0 - has_signal(advantages).float())
     metrics.add("rollout/length", float(sum(len(r.completion_ids) for r in rollouts)), count)
     metrics.add("rollout/truncated", float(sum(r.is_truncated for r in rollouts)), count)
+    scored = list(zip(part.groups, part.breakdowns, strict=True))
     for rule in rules:
-        paid = sum(parts[rule.name] for group in part.breakdowns for parts in group)
-        metrics.add(f"reward/{rule.name}", paid, count)
+        # A task that a reward is not about would pull its average to 0.
+        paid = [
+            parts[rule.name]
+            for group, breakdowns in scored
+            if rule.applies_to(group.sample)
+            for parts in breakdowns
+        ]
+        metrics.add(f"reward/{rule.name}", sum(paid), float(len(paid)))
 
 
 def describe_tokens(

@@ -6,24 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from lit_vdistill.models.discriminator import Discriminator
-from lit_vdistill.models.layout import Row
-from lit_vdistill.models.tokens import response_ids
+from lit_vdistill.models.discriminator import Discriminator, ReadOut
 from lit_vdistill.models.vlm import VLMConfig
-from lit_vdistill.objectives.adversarial import (
-    PairWeight,
-    RewardTransform,
-    discriminator_reward,
-    pair_weights,
-    pairwise_total,
-)
+from lit_vdistill.objectives.adversarial import PairWeight, RewardTransform, discriminator_reward
 from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.stages.matches import Match, columns, match_teachers, pairs_of
+from lit_vdistill.stages.critique import (
+    Condition,
+    critique,
+    describe_critique,
+    discriminator_loss,
+    prompts_seen,
+    without_unpaired,
+)
+from lit_vdistill.stages.matches import Match, check_pool_size, columns, match_teachers, pairs_of
 from lit_vdistill.stages.on_policy import OnPolicyModule
 from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.step import Experience, GroupScores
@@ -38,9 +37,14 @@ class DiscriminatorConfig:
     """α of R-MSD Eq. 6; 0 builds no discriminator."""
     lr: float = 1e-6
     """Peak learning rate of the discriminator (R-MSD §4.1.3)."""
-    pair_weight: PairWeight = "none"
-    """Factor on a pair's loss in Eq. 7: `none` as the paper's text says, `q` as its equation
-    says, `q_norm` for q over its mean."""
+    read_out: ReadOut = "likelihood_mean_token"
+    """What D is read from; `last_token` is the paper's (`models/discriminator.py`)."""
+    condition: Condition = "video_question"
+    """What D sees before a response: as GAD's does, without the video, or nothing; the paper writes
+    D(S)."""
+    pair_weight: PairWeight = "q"
+    """Factor on a pair's loss: `q` as Eq. 7, Table 3's caption and §4.3.1 have it; `none` (Table 3,
+    A to C, and GAD); `q_norm` for q over its mean."""
     reward_transform: RewardTransform = "sigmoid_centered"
     """What turns the logit D(S) into a reward: sigmoid_centered, sigmoid, or raw (GAD)."""
     warmup_accuracy: float = 0.65
@@ -111,7 +115,7 @@ class RMSDModule(OnPolicyModule):
         super().load_networks()
         assert self.policy is not None
         if self.disc_config.reward_weight:
-            self.discriminator = Discriminator(self.copy_of_start())
+            self.discriminator = Discriminator(self.copy_of_start(), self.disc_config.read_out)
             trained = any(p.requires_grad for p in self.policy.model.visual.parameters())
             self.discriminator.requires_grad_()
             self.discriminator.backbone.visual.requires_grad_(trained)
@@ -131,7 +135,8 @@ class RMSDModule(OnPolicyModule):
         groups = super().parameter_groups()
         if self.discriminator is not None:
             trained = [p for p in self.discriminator.parameters() if p.requires_grad]
-            groups.append({"name": "disc", "params": trained, "lr": self.disc_config.lr})
+            rate, eps = self.disc_config.lr, self.beside_policy_eps()
+            groups.append({"name": "disc", "params": trained, "lr": rate, "eps": eps})
         return groups
 
     def lr_factor(self, group_name: str, step: int) -> float:
@@ -161,27 +166,24 @@ class RMSDModule(OnPolicyModule):
         rules = self.rule_rewards(part)
         if self.discriminator is None:
             return GroupScores(rules)
-        matches = self.match_teachers(part)
-        students, teachers = self._score_both(part, matches)
-        pool = torch.stack(
-            [
-                (scores.detach() * scores.new_tensor(m.probabilities)).sum()
-                if m is not None
-                else scores.new_zeros(())
-                for scores, m in zip(teachers, matches, strict=True)
-            ]
-        )
-        paid = discriminator_reward(students, pool, self.disc_config.reward_transform)
-        paid = _without_unpaired(paid, part, matches)
-        loss = self._discriminator_loss(part, matches, students, teachers)
-        weight = 0.0 if self.is_warming_up else self.disc_config.reward_weight
+        assert self.window is not None
+        config, matches = self.disc_config, self.match_teachers(part)
+        said = critique(self.discriminator, self.processor, part, matches, config.condition)
+        pool = said.pool_scores(matches)
+        paid = discriminator_reward(said.students, pool, config.reward_transform)
+        paid = without_unpaired(paid, part, matches)
+        pairs = pairs_of(part, matches)
+        loss = discriminator_loss(self.metrics, said, pairs, self.window.counts, config.pair_weight)
+        describe_critique(self.metrics, said, part, matches)
+        weight = 0.0 if self.is_warming_up else config.reward_weight
         self.metrics.add_mean("reward/disc", paid)
         # Part of the spread of rewards within groups that comes from the discriminator.
         ours, others = ((weight * paid).std(dim=1).sum(), rules.std(dim=1).sum())
         self.metrics.add("disc/reward_share", ours, ours + others)
         self.metrics.add("disc/warmup", float(self.is_warming_up), 1.0)
         self.metrics.add("match/empty_pool", float(sum(m is None for m in matches)), len(matches))
-        return GroupScores(rules + weight * paid, loss, columns(part, matches, paid.tolist()))
+        shown = columns(part, matches, paid.tolist())
+        return GroupScores(rules + weight * paid, self.beside_policy(loss), shown)
 
     def on_train_start(self) -> None:
         """Refuse a missing pool and a K that no pool has; see `VLMStage.on_train_start`.
@@ -193,20 +195,16 @@ class RMSDModule(OnPolicyModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if data is None or self.discriminator is None:
             return
-        asked = self.matching_config.pool_size or 1
-        most = max(map(len, data.train_set.pools.values()), default=0)
-        if asked > most:
-            raise ValueError(
-                f"model.matching.pool_size {self.matching_config.pool_size}: no sample of the "
-                f"teacher pool has more than {most} responses (data.sources.pool_path); collect "
-                "more, or lower it, or do without the discriminator (model.disc.reward_weight 0)"
-            )
+        asked = self.matching_config.pool_size
+        check_pool_size(asked, data.train_set.pools, "model.matching.pool_size")
 
     def touch_auxiliary(self, part: Experience) -> Tensor | float:
         """0, with a gradient path to every parameter of the discriminator."""
         if self.discriminator is None:
             return 0.0
-        return self.discriminator(part.batch.prompts[:1], part.rows[:1]).sum() * 0.0
+        items, rows = part.batch.items[:1], part.rows[:1]
+        prompts = prompts_seen(self.processor, items, self.disc_config.condition)
+        return self.discriminator(prompts, rows).sum() * 0.0
 
     def finish_step(self, values: dict[str, float]) -> None:
         """Count the steps in which the policy rested; end the warm-up where it has done its work.
@@ -231,84 +229,5 @@ class RMSDModule(OnPolicyModule):
         config, step = self.matching_config, self.global_step
         return match_teachers(experience, config, seed=self.seed, step=step)
 
-    def _score_both(
-        self, part: Experience, matches: Sequence[Match | None]
-    ) -> tuple[Float[Tensor, "batch group"], list[Float[Tensor, "_"]]]:
-        """D of all rollouts and of all teacher responses, in one forward.
-
-        Rollout texts are tokenised as teacher texts are: equal texts become equal ids however the
-        policy happened to spell them, and so get equal scores. Nothing is trained on these ids but
-        the discriminator.
-        """
-        assert self.discriminator is not None
-        rows, sizes = [], []
-        for i, group in enumerate(part.groups):
-            rows += [
-                Row(
-                    i,
-                    response_ids(self.processor, r.text, is_complete=not r.is_truncated)
-                    or r.completion_ids,
-                )
-                for r in group.rollouts
-            ]
-        for i, match in enumerate(matches):
-            responses = match.responses if match is not None else ()
-            rows += [Row(i, response_ids(self.processor, s.response.text)) for s in responses]
-            sizes.append(len(responses))
-        scores = self.discriminator(part.batch.prompts, rows)
-        count = len(part.rollouts)
-        students = scores[:count].view(len(part.groups), -1)
-        return students, list(scores[count:].split(sizes))
-
-    def _discriminator_loss(
-        self,
-        part: Experience,
-        matches: Sequence[Match | None],
-        students: Float[Tensor, "batch group"],
-        teachers: Sequence[Float[Tensor, "_"]],
-    ) -> Tensor:
-        """This piece's share of Eq. 7, and the discriminator's health."""
-        assert self.window is not None
-        counts, pairs = self.window.counts, pairs_of(part, matches)
-        # An empty choice keeps the graph: every parameter must get a gradient in every step.
-        none = students.flatten()[:0]
-        own = [students[pair.group, pair.rollout] for pair in pairs]
-        other = [teachers[pair.group][pair.response] for pair in pairs]
-        student_scores, teacher_scores = (torch.stack(s) if s else none for s in (own, other))
-        quality = students.new_tensor([pair.quality for pair in pairs])
-        num_pairs = max(counts["pairs"], 1.0)
-        mode = self.disc_config.pair_weight
-        weights = pair_weights(quality, counts["pair_quality"] / num_pairs, mode)
-        counted = students.new_tensor([pair.weight for pair in pairs])
-        loss = pairwise_total(teacher_scores, student_scores, weights * counted) / num_pairs
-        margin = (teacher_scores - student_scores).detach()
-        # Equal texts have equal scores and teach nothing: accuracy is over pairs that differ.
-        self.metrics.add_sum("disc/loss", loss)
-        self.metrics.add_mean("disc/accuracy", margin[margin != 0].gt(0).float())
-        self.metrics.add_mean("disc/margin", margin)
-        self.metrics.add_mean("disc/ties", margin.eq(0).float())
-        self.metrics.add_mean("disc/pair_weight", weights)
-        lengths = students.new_tensor([float(len(r.completion_ids)) for r in part.rollouts])
-        self.metrics.add_correlation("disc/corr_length", students.flatten(), lengths)
-        self.metrics.add_correlation("disc/corr_quality", teacher_scores, quality)
-        return loss
-
     def _has_warmup(self) -> bool:
         return bool(self.disc_config.reward_weight and self.disc_config.warmup_max_steps)
-
-
-def _without_unpaired(
-    paid: Float[Tensor, "batch group"], part: Experience, matches: Sequence[Match | None]
-) -> Float[Tensor, "batch group"]:
-    """Nothing for prompts without a teacher; the group's least for truncated rollouts.
-
-    The discriminator has learnt nothing about truncated text, so its opinion does not count.
-    """
-    paid = paid.clone()
-    for i, (group, match) in enumerate(zip(part.groups, matches, strict=True)):
-        truncated = torch.tensor([r.is_truncated for r in group.rollouts], device=paid.device)
-        if match is None or bool(truncated.all()):
-            paid[i] = 0.0
-        else:
-            paid[i, truncated] = paid[i, ~truncated].min()
-    return paid

@@ -23,6 +23,7 @@ from lit_vdistill.pool.quality import best_response
 from lit_vdistill.responses.prompts import Conditioning, Telling, privileged_text
 from lit_vdistill.rewards import Reward, reward_breakdown
 from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.matches import check_pool_size
 from lit_vdistill.stages.pieces import cut
 from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
 from lit_vdistill.types import ScoredResponse
@@ -35,8 +36,8 @@ TOLD_TOKENS = 1024
 class SFTModule(VLMStage):
     """SFT warm-up (R-MSD §3.4, Eq. 5).
 
-    1. Pick one teacher response a prompt: the highest q for closed-ended tasks, a seeded random
-       one for open-ended tasks (`best_response`).
+    1. Pick one teacher response a prompt among the first K of its pool: the highest q for
+       closed-ended tasks, a seeded random one for open-ended tasks (`best_response`).
     2. Tokenise it as rollouts end: with the end-of-sequence token (`targets_of`).
     3. Minimise its negative log-likelihood, over the response only (`piece_loss`): all tokens of
        the step weigh alike, whatever piece or process they are in. Questions of a piece about one
@@ -48,17 +49,29 @@ class SFTModule(VLMStage):
         policy: VLMConfig,
         rewards: Sequence[Reward],
         *,
+        pool_size: int | None = None,
         sampling: SamplingConfig = SamplingConfig(),
         validation: ValidationConfig = ValidationConfig(),
         optim: OptimConfig = OptimConfig(),
     ) -> None:
-        """See `VLMStage`; the rewards are reported at validation and not trained on."""
+        """See `VLMStage`; the rewards are reported at validation and not trained on.
+
+        Args:
+            policy: The network to train.
+            rewards: Reported at validation.
+            pool_size: Choose among the first K responses of each pool only; None = all. With 1
+                nothing is chosen: GAD's stage 1, and setting A of R-MSD's Table 3.
+            sampling: How completions are drawn at validation.
+            validation: What is generated for held-out samples.
+            optim: AdamW and its schedule.
+        """
         super().__init__(policy, rewards, sampling=sampling, validation=validation, optim=optim)
+        self.pool_size = pool_size
 
     def begin_step(self, turn: WindowTurn) -> None:
         """Choose the window's targets, cut it, and count its tokens over all processes."""
         items = turn.window.items
-        chosen = [best_response(item.sample, item.pool, self.seed) for item in items]
+        chosen = [best_response(i.sample, self.pool_of(i), self.seed) for i in items]
         self.targets = [self.targets_of(i, pick) for i, pick in zip(items, chosen, strict=True)]
         costs = [
             len(item.prompt.input_ids) + sum(row.num_tokens for row in targets)
@@ -92,6 +105,17 @@ class SFTModule(VLMStage):
             self.describe(scores)
         total = masked_total(scores.logprobs, scores.mask, "token_mean")
         return -weight * total / self.counts["tokens"]
+
+    def on_train_start(self) -> None:
+        """Refuse a K that no pool has; see `VLMStage.on_train_start`."""
+        super().on_train_start()
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            check_pool_size(self.pool_size, data.train_set.pools, "model.pool_size")
+
+    def pool_of(self, item: Item) -> tuple[ScoredResponse, ...]:
+        """The responses that a target is chosen among."""
+        return item.pool[: self.pool_size]
 
     def samples_of(self, turn: WindowTurn, piece: int) -> list[str]:
         """Ids of the samples of a piece."""
@@ -185,7 +209,8 @@ class PrivilegedSFTModule(SFTModule):
         told = replace(self.told, conditioning=levels[draw("told", len(levels))])
         if told.conditioning != "feedback":
             return privileged_text(item.sample, told, None)
-        text = item.pool[draw("judged", len(item.pool))].response.text
+        pool = self.pool_of(item)
+        text = pool[draw("judged", len(pool))].response.text
         parts = reward_breakdown(self.rewards, text, item.sample)
         case = JudgeCase.scored(item.sample, text, self.rewards, parts)
         (feedback,) = RuleJudge().diagnose([case])

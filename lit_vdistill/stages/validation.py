@@ -8,6 +8,7 @@ from torchmetrics import Metric
 
 from lit_vdistill import processes
 from lit_vdistill.metrics import BoxIoU, GroupedMean, TemporalIoU, TemporalRecall
+from lit_vdistill.pool.quality import lexical_quality
 from lit_vdistill.responses import grammar
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import (
@@ -15,7 +16,6 @@ from lit_vdistill.rewards import (
     answer_quality,
     count_facts,
     reward_breakdown,
-    rouge_f1,
     rule_score,
 )
 from lit_vdistill.tasks import Task
@@ -32,7 +32,8 @@ class Validation(nn.Module):
       ROUGE-1/2/L F1 against the annotated text, a lexical proxy that is only reported, never
       trained on.
     - `mean_at_k`: the same, averaged over the k sampled answers.
-    - `reward`: rule rewards of the sampled answers as a share of their maximum.
+    - `reward`: rule rewards of the sampled answers as a share of their maximum; samples that no
+      rule pays for do not count. `reward_part/<name>`: over the samples that a reward applies to.
     - `facts`, `facts_wrong`, `facts_missing`: of the greedy answer to an open question that knows
       its facts; shares that sum to 1 (`rewards/facts.py`).
     - `tIoU`, `R@m`, `box_iou`, `format_rate`: of the greedy answers.
@@ -114,10 +115,13 @@ class Validation(nn.Module):
     def _add_sampled(self, sample: VideoSample, sampled: Sequence[Rollout]) -> dict[str, float]:
         scores = [answer_score(rollout.text, sample) for rollout in sampled]
         parts = [reward_breakdown(self.rewards, rollout, sample) for rollout in sampled]
-        shares = [rule_score(self.rewards, part, sample) for part in parts]
+        applying = [reward.name for reward in self.rewards if reward.applies_to(sample)]
         for part in parts:
-            self.reward_parts.update(list(part.values()), list(part))
-        return {self.sampled_key: sum(scores) / len(scores), "reward": sum(shares) / len(shares)}
+            self.reward_parts.update([part[name] for name in applying], applying)
+        worth = {self.sampled_key: sum(scores) / len(scores)}
+        shares = [rule_score(self.rewards, part, sample) for part in parts]
+        paid = [share for share in shares if share is not None]
+        return worth | ({"reward": sum(paid) / len(paid)} if paid else {})
 
     def _grouped(self, name: str) -> GroupedMean:
         metric = self.grouped[name]
@@ -144,9 +148,6 @@ def greedy_scores(text: str, sample: VideoSample) -> dict[str, float]:
 
 def answer_score(text: str, sample: VideoSample) -> float:
     """How good one response is, in [0, 1]: task metric, or mean ROUGE F1 for open-ended tasks."""
-    parsed = parse_response(text, sample.envelope)
     if sample.task.is_closed_ended:
-        return answer_quality(parsed, sample)
-    if parsed.problem is not None:
-        return 0.0
-    return rouge_f1(parsed.answer, sample.answer)
+        return answer_quality(parse_response(text, sample.envelope), sample)
+    return lexical_quality(text, sample)

@@ -1,7 +1,7 @@
 """What every stage has: a policy, its rollout engine, validation by generation, one optimizer."""
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch.distributed.tensor import DTensor
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
@@ -28,7 +28,16 @@ from lit_vdistill.rollouts.engine import SamplingConfig, check_rollouts, token_t
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.stages.finite import gradient_error
 from lit_vdistill.stages.loop import StepLoop
-from lit_vdistill.stages.optimizer import RestingAdamW, with_decay
+from lit_vdistill.stages.optimizer import (
+    ADAM_EPS,
+    QUIET,
+    RestingAdamW,
+    clip_to_norm,
+    gradients_of,
+    quiet,
+    total_norm,
+    with_decay,
+)
 from lit_vdistill.stages.validation import Validation, greedy_scores
 from lit_vdistill.tracking.predictions import Prediction
 from lit_vdistill.types import Rollout
@@ -283,17 +292,45 @@ class VLMStage(StepLoop):
         Raises:
             NonFiniteError: When one is no number.
         """
-        by_network: dict[str, list[torch.Tensor]] = defaultdict(list)
-        for group in optimizer.param_groups:
-            found = [p.grad for p in group["params"] if p.grad is not None]
-            by_network[group["network"]] += found
-        for network, gradients in by_network.items():
-            if gradients:
-                norm = torch.nn.utils.get_total_norm(gradients)
-                norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-                name = f"{network}/grad_norm"
-                self.log(name, norm, batch_size=1, sync_dist=True)
-                self._check_gradient(name, float(norm), has_moved=False)
+        for network, gradients in gradients_of(optimizer).items():
+            norm, name = total_norm(gradients), f"{network}/grad_norm"
+            self.log(name, norm, batch_size=1, sync_dist=True)
+            self._check_gradient(name, float(norm), has_moved=False)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each network by itself to `trainer.gradient_clip_val`.
+
+        By their common norm the larger gradient, a discriminator's, would take the policy's step
+        away. DeepSpeed knows no other; see `beside_policy`.
+        """
+        if not gradient_clip_val or self._is_clipped_as_one():
+            return
+        if gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        for gradients in gradients_of(optimizer).values():
+            clip_to_norm(gradients, gradient_clip_val)
+
+    def beside_policy(self, loss: Tensor) -> Tensor:
+        """The loss of a network beside the policy, as it is to be descended.
+
+        DeepSpeed clips all gradients by their common norm. There such a loss has a gradient so
+        small that the policy's decides, and its network a smaller ε in AdamW (`beside_policy_eps`),
+        whose steps are then the same to rounding. Its value stays.
+        """
+        return quiet(loss) if self._is_clipped_as_one() else loss
+
+    def beside_policy_eps(self) -> float:
+        """ε of AdamW for a network that learns by `beside_policy`."""
+        return ADAM_EPS * (QUIET if self._is_clipped_as_one() else 1.0)
+
+    def _is_clipped_as_one(self) -> bool:
+        return self.trainer.strategy.handles_gradient_accumulation
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step; what DeepSpeed tells behind it is checked before anything is saved.

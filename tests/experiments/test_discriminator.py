@@ -27,6 +27,7 @@ def test_correlation_is_among_siblings():
 def test_accuracy_counts_pairs_over_all_groups():
     assert discriminator.accuracy([group([1], [0], [0.5, -1.0]), group([1], [0], [2.0])]) == 2 / 3
     assert math.isnan(discriminator.accuracy([group([1], [0])]))
+    assert discriminator.accuracy([group([1], [0], [0.0, 1.0])]) == 0.75  # a tie is half
 
 
 def test_the_report_names_tasks_pairs_and_errors():
@@ -45,7 +46,9 @@ def run(tmp_path, families):
     model.save_pretrained(tmp_path / "sft")
     processor.save_pretrained(tmp_path / "sft")
     torch.manual_seed(1)
-    trained = discriminator.Discriminator(load_model(VLMConfig(str(tmp_path / "sft"))))
+    trained = discriminator.Discriminator(
+        load_model(VLMConfig(str(tmp_path / "sft"))), "likelihood_mean_token"
+    )
     state = {f"discriminator.{k}": v for k, v in trained.state_dict().items()}
     (tmp_path / "rmsd" / "checkpoints").mkdir(parents=True)
     torch.save({"state_dict": state}, tmp_path / "rmsd" / "checkpoints" / "last.ckpt")
@@ -58,7 +61,7 @@ def test_critics_judge_answers_as_the_run_left_them(run, families, world):
     from lit_vdistill.world.config import WorldConfig
 
     student = Student.load(run.stage1, str(world))
-    critics = Critics.load(run.folder, run.stage1, student.processor)
+    critics = Critics.load(run.folder, run.stage1, student.processor, "likelihood_mean_token")
     for mine, other in zip(
         critics.discriminator.parameters(), run.trained.parameters(), strict=True
     ):
@@ -78,7 +81,7 @@ def test_a_run_without_a_discriminator_is_refused(run):
     path = run.folder / "checkpoints" / "last.ckpt"
     torch.save({"state_dict": {"policy.x": torch.zeros(1)}}, path)
     with pytest.raises(ValueError, match=r"last\.ckpt holds no discriminator"):
-        Critics.load(run.folder, run.stage1, None)
+        Critics.load(run.folder, run.stage1, None, "last_token")
 
 
 def test_every_question_is_answered_and_one_that_cannot_be_read_stops_it(run, world, tmp_path):

@@ -23,6 +23,7 @@ POLICY = ["--model.policy.path=tiny/qwen3-vl"]
 ONLINE = [*POLICY, "--model.loss.group_size=4"]
 OVERRIDES = {
     "sft": POLICY,
+    "sft_gad": POLICY,
     "sft_perception": POLICY,
     "sft_privileged": POLICY,
     "teacher_4m": [],

@@ -249,7 +249,7 @@ def test_a_frozen_tower_is_left_alone(family, prompts):
 
 def test_discriminator_scores_equal_rows_equal_to_the_bit(family, prompts):
     model, _ = family
-    discriminator = Discriminator(copy.deepcopy(model))
+    discriminator = Discriminator(copy.deepcopy(model), "last_token")
     with torch.no_grad():
         discriminator.head.weight.normal_()
         rows = [Row(p, ids) for p in (0, 3) for ids in COMPLETIONS]
@@ -260,7 +260,7 @@ def test_discriminator_scores_equal_rows_equal_to_the_bit(family, prompts):
 
 def test_discriminator_scores_the_same_behind_a_shared_prompt(family, prompts, monkeypatch):
     model, _ = family
-    discriminator = Discriminator(copy.deepcopy(model))
+    discriminator = Discriminator(copy.deepcopy(model), "last_token")
     rows = [Row(p, ids) for p in (0, 2, 1, 3) for ids in COMPLETIONS]
     with torch.no_grad():
         discriminator.head.weight.normal_()
@@ -272,7 +272,7 @@ def test_discriminator_scores_the_same_behind_a_shared_prompt(family, prompts, m
 
 def test_discriminator_looks_at_the_last_token_and_at_the_video(family, prompts):
     model, _ = family
-    discriminator = Discriminator(copy.deepcopy(model))
+    discriminator = Discriminator(copy.deepcopy(model), "last_token")
     with torch.no_grad():
         discriminator.head.weight.normal_()
         last, other_last = discriminator(prompts, [Row(0, (305, 306)), Row(0, (305, 307))])

@@ -24,7 +24,7 @@ def test_probabilities_sum_to_one_and_nothing_below_the_threshold_is_drawn(
 ):
     config = MatchingConfig(mode=mode, threshold=threshold)
     probabilities = matching_distribution(values, is_closed_ended, config)
-    passing = [q > 0 and q >= threshold for q in values]
+    passing = [q >= threshold and (q > 0 or mode == "uniform") for q in values]
     if is_closed_ended and not any(passing):
         assert probabilities is None
         return
@@ -40,6 +40,37 @@ def test_open_ended_matches_uniformly_whatever_the_quality():
 def test_uniform_mode_filters_and_does_not_weight():
     config = MatchingConfig(mode="uniform", threshold=0.3)
     assert matching_distribution([0.4, 1.0, 0.1], True, config) == (0.5, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        # Table 3. A and B know no truth: the wrong answer is drawn as often as the right one.
+        ({"mode": "uniform", "threshold": 0.0}, (0.25, 0.25, 0.25, 0.25)),
+        ({"mode": "uniform", "threshold": 0.3}, (0.0, 0.5, 0.5, 0.0)),
+        ({"mode": "quality", "threshold": 0.3}, (0.0, 1 / 3, 2 / 3, 0.0)),
+        # Table 4, tau = 0: all pass, and Eq. 4 draws them by quality.
+        ({"mode": "quality", "threshold": 0.0}, (0.0, 0.3125, 0.625, 0.0625)),
+    ],
+)
+def test_the_settings_of_tables_3_and_4(setting, expected):
+    config = MatchingConfig(**setting)
+    assert matching_distribution([0.0, 0.5, 1.0, 0.1], True, config) == pytest.approx(expected)
+
+
+def test_without_a_filter_no_prompt_is_lost():
+    """GAD's single response, wrong: it lost a third of its OCR prompts to a filter by truth."""
+    gad = MatchingConfig(mode="uniform", threshold=0.0, pool_size=1)
+    assert matching_distribution([0.0], True, gad) == (1.0,)
+    weighted = MatchingConfig(mode="quality", threshold=0.0)
+    assert matching_distribution([0.0, 0.0], True, weighted) is None  # Eq. 4 is 0/0
+
+
+def test_open_ended_by_lexical_scores_is_filtered_and_weighted():
+    """Table 5's other row; their qualities are overlaps then."""
+    config = MatchingConfig(open_ended="lexical")
+    assert matching_distribution([0.1, 0.4, 0.8], False, config) == pytest.approx((0, 1 / 3, 2 / 3))
+    assert matching_distribution([0.1, 0.2], False, config) is None
 
 
 def test_empty_pool_policies():

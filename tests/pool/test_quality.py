@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from lit_vdistill.pool.quality import best_response, score_responses
+from lit_vdistill.pool.quality import best_response, lexical_quality, score_responses
 from lit_vdistill.types import TeacherResponse
 
 
@@ -34,3 +34,10 @@ def test_open_ended_targets_are_random_over_samples_but_fixed_for_each(make_samp
 def test_stage_1_refuses_an_empty_pool(make_sample):
     with pytest.raises(ValueError, match="sample s1: no teacher response"):
         best_response(make_sample(), (), seed=0)
+
+
+def test_lexical_quality_is_overlap_within_the_envelope(make_sample):
+    sample = make_sample("open_ended", "a dog runs")
+    assert lexical_quality("<think>t</think><answer>a dog runs</answer>", sample) == 1.0
+    assert 0 < lexical_quality("<think>t</think><answer>a cat runs</answer>", sample) < 1
+    assert lexical_quality("a dog runs", sample) == 0.0

@@ -95,6 +95,21 @@ def test_composite_is_the_weighted_sum_of_equation_6(make_sample):
     assert rule_score(rewards, parts, sample) == pytest.approx(0.4 / 0.6)
 
 
+@pytest.mark.parametrize("task", ["open_ended", "spatio_temporal_qa", "mcq"])
+def test_a_perfect_response_has_all_of_its_maximum(make_sample, task):
+    """`Content` pays open-ended tasks nothing, so it is not in what they could earn."""
+    rewards = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
+    sample = make_sample(task, "B")
+    parts = reward_breakdown(rewards, "<think>t</think><answer>B</answer>", sample)
+    assert rule_score(rewards, parts, sample) == pytest.approx(1.0)
+
+
+def test_there_is_no_share_of_nothing(make_sample):
+    for rewards in ([], [OuterFormat(0.0), Content(0.4)]):
+        parts = reward_breakdown(rewards, "x", make_sample("open_ended"))
+        assert rule_score(rewards, parts, make_sample("open_ended")) is None
+
+
 def test_epsilon_is_relative_beyond_one():
     assert epsilon_accuracy(1000.0, 1009.0, 0.01) == 1.0
     assert epsilon_accuracy(0.0, 0.02, 0.01) == 0.0

@@ -13,7 +13,13 @@ from lit_vdistill.objectives.schedules import learning_rate_factor
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import PolicyLossConfig
-from lit_vdistill.stages.optimizer import RestingAdamW, with_decay
+from lit_vdistill.stages.optimizer import (
+    RestingAdamW,
+    clip_to_norm,
+    gradients_of,
+    total_norm,
+    with_decay,
+)
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
 from lit_vdistill.stages.sft import SFTModule
 from lit_vdistill.stages.vlm_stage import OptimConfig
@@ -230,3 +236,56 @@ def test_the_schedules_horizon_is_not_the_runs_length(fit):
         [1e-3 * learning_rate_factor(step, 4, 0.25, "cosine") for step in range(4)]
     )
     assert own["policy"] != long["policy"]
+
+
+def test_each_network_is_clipped_by_itself(fit):
+    """The discriminator's gradient is a hundred times the policy's, which is within the bound."""
+    stage, optimizer, _ = fit(max_steps=1, warmup=0)
+    sizes = {"policy": 0.06, "disc": 7.0}
+    for network, gradients in fill(optimizer, sizes).items():
+        assert float(total_norm(gradients)) == pytest.approx(sizes[network], rel=1e-3)
+    stage.configure_gradient_clipping(optimizer, 1.0, "norm")
+    found = {name: float(total_norm(of)) for name, of in gradients_of(optimizer).items()}
+    assert found == pytest.approx({"policy": 0.06, "disc": 1.0}, rel=1e-3)
+    stage.configure_gradient_clipping(optimizer, 0.01, "norm")
+    found = {name: float(total_norm(of)) for name, of in gradients_of(optimizer).items()}
+    assert found == pytest.approx({"policy": 0.01, "disc": 0.01}, rel=1e-3)
+
+
+def fill(optimizer, norms):
+    """Gives each network gradients of a norm."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    for network, gradients in gradients_of(optimizer).items():
+        torch._foreach_mul_(gradients, norms[network] / float(total_norm(gradients)))
+    return gradients_of(optimizer)
+
+
+def test_clipping_one_network_is_pytorchs_to_the_bit():
+    ours, theirs = ([weight(i) for i in range(3)] for _ in range(2))
+    for one, other in zip(ours, theirs, strict=True):
+        one.grad, other.grad = 3.0 * one.detach(), 3.0 * other.detach()
+    clip_to_norm([p.grad for p in ours], 0.7)
+    torch.nn.utils.clip_grad_norm_(theirs, 0.7)
+    assert all(torch.equal(one.grad, other.grad) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_where_all_are_clipped_as_one_the_policy_decides_and_adam_steps_alike(fit):
+    """DeepSpeed: the loss beside the policy keeps its value, its gradient is a hundredth."""
+    stage, optimizer, _ = fit(max_steps=1, warmup=0)
+    (loud_eps,) = {group["eps"] for group in optimizer.param_groups}
+    loud, quiet = weight(), weight()
+    for parameter, eps, is_quiet in ((loud, loud_eps, False), (quiet, None, True)):
+        stage._is_clipped_as_one = lambda is_quiet=is_quiet: is_quiet
+        optimizer = RestingAdamW([parameter], lr=0.1, eps=eps or stage.beside_policy_eps())
+        for step in range(3):
+            optimizer.zero_grad()
+            loss = (parameter - step).square().sum()
+            descended = stage.beside_policy(loss)
+            assert descended.item() == pytest.approx(loss.item())
+            descended.backward()
+            if is_quiet:
+                assert float(total_norm([parameter.grad])) < 0.1
+            optimizer.step()
+    torch.testing.assert_close(quiet, loud, rtol=1e-6, atol=1e-7)

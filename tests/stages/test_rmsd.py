@@ -11,6 +11,7 @@ from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.stages.critique import critique
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
 from lit_vdistill.stages.step import Experience
@@ -36,17 +37,27 @@ def rmsd(matching=MatchingConfig(), group_size=2, policy=POLICY, **disc):
 
 def wake(stage):
     """A discriminator that has an opinion."""
-    torch.nn.init.normal_(
-        stage.discriminator.head.weight, generator=torch.Generator().manual_seed(1)
-    )
+    if stage.discriminator.head is not None:
+        torch.nn.init.normal_(
+            stage.discriminator.head.weight, generator=torch.Generator().manual_seed(1)
+        )
     return stage
+
+
+def both(stage, sampled):
+    """D of rollouts and of teacher responses."""
+    matches = stage.match_teachers(sampled)
+    said = critique(
+        stage.discriminator, stage.processor, sampled, matches, stage.disc_config.condition
+    )
+    return said.students, said.teachers
 
 
 def test_equal_text_scores_equal_to_the_bit(batch_of, sampled_of, prepare):
     stage = wake(prepare(rmsd()))
     batch = batch_of(["B", "A"])
     sampled = sampled_of(REWARDS, batch, [RIGHT, WRONG])
-    students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
+    students, teachers = both(stage, sampled)
     # Only the right response passes the threshold; it is the first rollout's text.
     assert len(teachers[0]) == 1
     assert teachers[0][0] == students[0, 0]
@@ -63,7 +74,7 @@ def test_equal_text_with_other_tokens_scores_equal_too(batch_of, rollouts_of, pr
     )
     group = RolloutGroup(batch.items[0].sample, (one, spelled))
     sampled = Experience(batch, (group,), (({}, {}),))
-    students, _ = stage._score_both(sampled, stage.match_teachers(sampled))
+    students, _ = both(stage, sampled)
     assert students[0, 0] == students[0, 1]
 
 
@@ -72,7 +83,7 @@ def test_composite_reward_by_hand(batch_of, sampled_of, prepare, window_of):
     sampled = sampled_of(REWARDS, batch_of(["B", "B"]), [RIGHT, WRONG])
     window_of(stage, sampled)
     scores = stage.score_groups(sampled)
-    students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
+    students, teachers = both(stage, sampled)
     paid = torch.sigmoid(students - teachers[0][0]).detach()
     assert paid[0, 0].item() == 0.5
     expected = torch.tensor([[0.6, 0.2]]) + 0.4 * paid
@@ -82,7 +93,7 @@ def test_composite_reward_by_hand(batch_of, sampled_of, prepare, window_of):
 def test_discriminator_loss_by_hand(batch_of, sampled_of, prepare, window_of):
     stage = wake(prepare(rmsd(pair_weight="q")))
     sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
-    students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
+    students, teachers = both(stage, sampled)
     expected = -(logsigmoid(teachers[0][0] - students[0])).mean()
     window_of(stage, sampled)
     scores = stage.score_groups(sampled)
@@ -104,7 +115,7 @@ def test_truncated_rollouts_make_no_pair_and_earn_the_least(
     scores = stage.score_groups(sampled)
     paid = torch.tensor(scores.columns["reward/disc"])[0]
     assert paid[2] == paid[:2].min()
-    students, teachers = stage._score_both(sampled, stage.match_teachers(sampled))
+    students, teachers = both(stage, sampled)
     expected = -logsigmoid(teachers[0][0] - students[0, :2]).mean()
     torch.testing.assert_close(scores.auxiliary_loss, expected)
 
@@ -159,6 +170,24 @@ def test_pool_size_one_uses_the_first_response_only(batch_of, sampled_of, prepar
     (match,) = stage.match_teachers(sampled)
     assert [s.response.index for s in match.responses] == [0]
     assert match.chosen == (0, 0, 0, 0)
+
+
+def test_open_ended_tasks_are_matched_by_overlap_where_asked(batch_of, sampled_of, prepare):
+    """Table 5: the answers are "B", and two of three responses share no word with it."""
+    batch = batch_of(["B", "a cat", "a cow"], task="open_ended")
+    for mode, count in (("uniform", 3), ("lexical", 1)):
+        stage = prepare(rmsd(MatchingConfig(open_ended=mode)))
+        (match,) = stage.match_teachers(sampled_of(REWARDS, batch, [RIGHT, WRONG]))
+        assert len(match.responses) == count
+        assert match.responses[0].quality == 1.0
+
+
+def test_a_baseline_without_filter_learns_from_wrong_responses(batch_of, sampled_of, prepare):
+    """GAD's only response is wrong, and the prompt has its pair all the same."""
+    config = MatchingConfig(pool_size=1, mode="uniform", threshold=0.0)
+    stage = prepare(rmsd(config, pair_weight="none"))
+    sampled = sampled_of(REWARDS, batch_of(["A", "B"]), [RIGHT, WRONG])
+    assert stage.counts(sampled)["pairs"] == 2.0
 
 
 def test_matches_differ_between_rollouts_and_steps_and_repeat(batch_of, sampled_of, prepare):

@@ -15,6 +15,7 @@ from lit_vdistill.rewards import Answer, GroundedFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages import PrivilegedSFTModule, SFTModule
 from lit_vdistill.stages.sft import TOLD_TOKENS
+from lit_vdistill.stages.vlm_stage import VLMStage
 
 POLICY = VLMConfig("tiny/qwen3-vl")
 REWARDS = [Answer(), GroundedFormat()]
@@ -51,6 +52,24 @@ def test_the_loss_is_that_of_the_best_response(batch_of, prepare):
     torch.testing.assert_close(stage.training_step(WindowTurn(batch), 0), expected)
     assert stage._values["train/loss"] == pytest.approx(expected.item())
     assert stage._values["train/target_quality"] == 1.0
+
+
+@pytest.mark.parametrize(("pool_size", "letter"), [(None, "B"), (2, "B"), (1, "A")])
+def test_the_target_is_chosen_among_the_first_k_responses(batch_of, prepare, pool_size, letter):
+    """K = 1 chooses nothing: GAD's stage 1 knows no truth either."""
+    torch.manual_seed(0)
+    stage = prepare(SFTModule(POLICY, REWARDS, pool_size=pool_size))
+    _, (row,) = prompts_and_rows(stage, batch_of(["A", "B", "B"]))
+    assert f"<answer>{letter}<" in stage.processor.tokenizer.decode(row.completion_ids)
+
+
+def test_a_k_that_no_pool_has_is_refused(prepare, monkeypatch):
+    monkeypatch.setattr(VLMStage, "on_train_start", lambda self: None)
+    stage = prepare(SFTModule(POLICY, REWARDS, pool_size=5))
+    pools = {"a": (1, 2), "b": (1, 2, 3, 4)}
+    stage.trainer.datamodule = SimpleNamespace(train_set=SimpleNamespace(pools=pools))
+    with pytest.raises(ValueError, match="model.pool_size 5: no sample .* more than 4 responses"):
+        stage.on_train_start()
 
 
 def test_every_target_is_learnt_without_and_with_what_is_told(batch_of, prepare):

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from lit_vdistill.rewards import Content, OuterFormat
+from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.stages.validation import Validation, answer_score
 from lit_vdistill.types import Facts, Rollout
 
@@ -41,6 +41,28 @@ def test_report_by_hand(make_sample):
     assert (counts["tIoU"], counts["R@0.3"]) == (1, 1)
     validation.reset()
     assert "score" not in validation.compute()
+
+
+def test_what_no_reward_pays_is_not_in_the_reward(make_sample):
+    """A perfect open-ended answer earned a third of what only closed-ended ones can earn."""
+    rules = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
+    validation = Validation(rules, num_samples=1)
+    for task, answer in (("open_ended", "a dog runs"), ("mcq", "B")):
+        text = f"<think>t</think><answer>{answer}</answer>"
+        validation.update(make_sample(task, answer), rollout(text), [rollout(text)])
+    report = validation.compute()
+    assert report["reward/open_ended"] == report["reward/mcq"] == pytest.approx(1.0)
+    assert report["reward_part/content"] == 1.0  # of the one sample that it is about
+    assert validation.num_samples()["reward_part/content"] == 1
+
+
+def test_rules_that_pay_nothing_leave_no_reward_to_select_by(make_sample):
+    """GAD's weights are 0; a reward of 0 throughout would select the first checkpoint."""
+    validation = Validation([OuterFormat(0.0), Content(0.0)], num_samples=1)
+    validation.update(make_sample(), rollout(RIGHT), [rollout(RIGHT)])
+    report = validation.compute()
+    assert "reward" not in report
+    assert report["reward_part/outer"] == 1.0
 
 
 def test_a_task_without_items_is_no_warning():
