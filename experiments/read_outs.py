@@ -40,7 +40,7 @@ from lit_vdistill.world.config import WorldConfig
 WINDOW, GROUP_SIZE = 12, 4
 """Training questions a step, and rollouts of each."""
 TUNING_VIDEOS = 30
-"""Training videos, the last ones, that are kept apart: the rate was chosen on them."""
+"""Training videos, the last ones, that nothing learns from: rates can be compared on them."""
 UNTRAINED, TRUTH = "stage-1 likelihood", "true quality"
 MATCHING = MatchingConfig(pool_size=POOL_SIZE)
 Measure = Callable[[Sequence[JudgedGroup]], float]

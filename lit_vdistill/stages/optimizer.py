@@ -61,7 +61,8 @@ def clip_to_norm(gradients: Sequence[Tensor], max_norm: float) -> None:
     """Scale a network's gradients so that their norm is at most `max_norm`, as PyTorch does."""
     factor = float((max_norm / (total_norm(gradients) + 1e-6)).clamp(max=1.0))
     if factor < 1.0:
-        torch._foreach_mul_(list(gradients), factor)
+        for gradient in gradients:
+            gradient.mul_(factor)
 
 
 class RestingAdamW(torch.optim.AdamW):

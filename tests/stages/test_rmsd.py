@@ -179,7 +179,7 @@ def test_open_ended_tasks_are_matched_by_overlap_where_asked(batch_of, sampled_o
         stage = prepare(rmsd(MatchingConfig(open_ended=mode)))
         (match,) = stage.match_teachers(sampled_of(REWARDS, batch, [RIGHT, WRONG]))
         assert len(match.responses) == count
-        assert match.responses[0].quality == 1.0
+        assert match.responses[0].response.index == 0
 
 
 def test_a_baseline_without_filter_learns_from_wrong_responses(batch_of, sampled_of, prepare):
