@@ -19,6 +19,11 @@ def quiet(loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
     return loss * QUIET + (loss * (1.0 - QUIET)).detach()
 
 
+def quiet_eps() -> float:
+    """ε of AdamW for such a loss: its steps are then those of the loss itself, to rounding."""
+    return ADAM_EPS * QUIET
+
+
 def with_decay(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
     """A network's parameter group, cut in two where its weights decay: norms and biases do not.
 

@@ -30,11 +30,11 @@ from lit_vdistill.stages.finite import gradient_error
 from lit_vdistill.stages.loop import StepLoop
 from lit_vdistill.stages.optimizer import (
     ADAM_EPS,
-    QUIET,
     RestingAdamW,
     clip_to_norm,
     gradients_of,
     quiet,
+    quiet_eps,
     total_norm,
     with_decay,
 )
@@ -327,7 +327,7 @@ class VLMStage(StepLoop):
 
     def beside_policy_eps(self) -> float:
         """ε of AdamW for a network that learns by `beside_policy`."""
-        return ADAM_EPS * (QUIET if self._is_clipped_as_one() else 1.0)
+        return quiet_eps() if self._is_clipped_as_one() else ADAM_EPS
 
     def _is_clipped_as_one(self) -> bool:
         return self.trainer.strategy.handles_gradient_accumulation

@@ -35,7 +35,7 @@ from lit_vdistill.models import logprobs
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.stages import vlm_stage
+from lit_vdistill.stages import optimizer, vlm_stage
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.opd import DistillConfig, OPDModule
 from lit_vdistill.stages.replay import CreditConfig
@@ -228,7 +228,7 @@ def run(data, student, teacher, case):
     seed_everything(0)
     if case.optimizer == "sgd":
         vlm_stage.RestingAdamW = torch.optim.SGD
-        vlm_stage.QUIET = 1.0  # nothing is clipped, and SGD would see a quieter loss
+        optimizer.QUIET = 1.0  # nothing is clipped, and SGD would see a quieter loss
     files = (f"{data}/{name}" for name in ("train.jsonl", "val.jsonl", "", "pool.jsonl", "frames"))
     sources = SourceConfig(*files)
     module = VideoDistillDataModule(
@@ -271,13 +271,13 @@ def run(data, student, teacher, case):
 
 
 def main(data, student, teacher, cases):
-    adamw, quiet = vlm_stage.RestingAdamW, vlm_stage.QUIET
+    adamw, quiet = vlm_stage.RestingAdamW, optimizer.QUIET
     # Chunks of so few tokens that processes have unlike numbers of them.
     for scores in (logprobs.head_scores, logprobs.completion_logprobs):
         scores.__kwdefaults__["chunk_size"] = 8
     for case in json.loads(cases):
         run(data, student, teacher, Case(**case))
-        vlm_stage.RestingAdamW, vlm_stage.QUIET = adamw, quiet
+        vlm_stage.RestingAdamW, optimizer.QUIET = adamw, quiet
         unset_hf_deepspeed_config()  # lasts as long as its stage, and some callback holds that
 
 
