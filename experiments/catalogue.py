@@ -100,6 +100,15 @@ CATALOGUE = (
     ),
     Entry("VISD", "visd", "VISD", NO_CREDIT, "grpo_for_visd"),
     Entry(
+        "VISD, its teacher sees the evidence clip", "visd_clip", "ours; kin arXiv:2608.14144",
+        VISD + "test_with_the_students_own_view_it_is_the_plain_replay", "visd",
+    ),
+    Entry(
+        "control: VISD with feedback on other rollouts", "visd_shuffled", "ours",
+        "tests/judge/test_judge.py::test_a_shuffled_judge_tells_no_case_what_is_about_itself",
+        "visd",
+    ),
+    Entry(
         "R-MSD → VISD", "rmsd_then_visd", "both papers",
         VISD + "test_the_log_ratio_is_the_papers_on_whole_logits",
     ),
@@ -124,6 +133,10 @@ STARTS = (
     Entry(
         "SFT, behind it: to read what VISD's teacher is told", "sft_privileged", "ours",
         SFT + "test_every_target_is_learnt_without_and_with_what_is_told",
+    ),
+    Entry(
+        "SFT of GAD: of one answer", "sft_gad", "arXiv:2511.10643",
+        SFT + "test_the_target_is_chosen_among_the_first_k_responses",
     ),
     Entry(
         "SFT of OPD's teacher", "teacher_4m", "ours",

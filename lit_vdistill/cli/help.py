@@ -37,6 +37,9 @@ _JUDGES = [
     "lit_vdistill.judge.shuffled.ShuffledJudge",
 ]
 
+_BY_CLASS = ("rewards", "judge")
+"""Options of a stage that name classes, which are listed by themselves."""
+
 
 def stages() -> list[str]:
     """Class paths of the stages."""
@@ -93,8 +96,9 @@ def _model(chosen: Sequence[str], width: int) -> Iterable[str]:
         group = shared[0][1]
         who = "every stage" if len(shared) == len(chosen) > 1 else ", ".join(n for n, _ in shared)
         yield from _heading(f"--model.{group.name}, of {who}")
-        yield from _wrap(group.text, "  ", width)
-        if not group.is_nested:
+        if group.is_nested or group.name in _BY_CLASS:
+            yield from _wrap(group.text, "  ", width)
+        if group.name in _BY_CLASS:
             continue
         for index, option in enumerate(group.options):
             defaults = {owner: of.options[index].default for owner, of in shared}

@@ -56,7 +56,7 @@ class _Class:
 def option_groups(class_path: str) -> list[OptionGroup]:
     """The parameters of a class, e.g. of `callbacks.ExportStudent`; none for an unknown one."""
     found = _find(*class_path.rpartition(".")[::2])
-    return [_group(found, *entry) for entry in _parameters(found)] if found else []
+    return [_group(*entry) for entry in _parameters(found)] if found else []
 
 
 def option_names(class_path: str) -> list[str]:
@@ -149,10 +149,16 @@ def _lineage(cls: _Class) -> Iterator[_Class]:
             yield from _lineage(parent)
 
 
-def _parameters(cls: _Class) -> list[tuple[str, ast.expr | None, ast.expr | None, str]]:
-    """Name, annotation, default and sentence of what a class is made with."""
+_Parameter = tuple[_Class, str, ast.expr | None, ast.expr | None, str]
+"""The class that says so, name, annotation, default and sentence."""
+
+
+def _parameters(cls: _Class) -> list[_Parameter]:
+    """What a class is made with."""
     if _is_dataclass(cls):
-        return list(_fields(cls))
+        # A field that is said again stays in its place.
+        found = {p[1]: p for ancestor in reversed(list(_lineage(cls))) for p in _fields(ancestor)}
+        return list(found.values())
     made = next((c for c in _lineage(cls) if _init(c)), None)
     if made is None:
         return []
@@ -162,7 +168,7 @@ def _parameters(cls: _Class) -> list[tuple[str, ast.expr | None, ast.expr | None
     arguments = init.args.posonlyargs + init.args.args + init.args.kwonlyargs
     defaults = [None] * (len(init.args.args) - len(init.args.defaults)) + init.args.defaults
     return [
-        (a.arg, a.annotation, default, texts.get(a.arg, ""))
+        (made, a.arg, a.annotation, default, texts.get(a.arg, ""))
         for a, default in zip(arguments, [*defaults, *init.args.kw_defaults], strict=True)
         if a.arg != "self"
     ]
@@ -189,13 +195,13 @@ def _is_dataclass(cls: _Class) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in cls.node.decorator_list)
 
 
-def _fields(cls: _Class) -> Iterator[tuple[str, ast.expr | None, ast.expr | None, str]]:
+def _fields(cls: _Class) -> Iterator[_Parameter]:
     """A dataclass's fields; the sentence is the string that stands under one."""
     for node, below in zip(cls.node.body, [*cls.node.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             told = below.value if isinstance(below, ast.Expr) else None
             text = told.value if isinstance(told, ast.Constant) else ""
-            yield node.target.id, node.annotation, node.value, _joined(str(text))
+            yield cls, node.target.id, node.annotation, node.value, _joined(str(text))
 
 
 def _group(
@@ -207,7 +213,7 @@ def _group(
         return OptionGroup(
             name, text, (Option(name, kind, _default(cls.module, default), text),), False
         )
-    below = [_group(nested, *entry) for entry in _parameters(nested)]
+    below = [_group(*entry) for entry in _parameters(nested)]
     changed = _given(cls.module, default, [group.name for group in below])
     options = tuple(
         replace(

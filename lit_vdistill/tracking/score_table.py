@@ -13,7 +13,7 @@ _SAMPLED = "mean_at_"
 
 
 def columns_of(scores: Scores) -> list[str]:
-    """The metrics that every sample has, the greedy answer's first."""
+    """The metrics of samples, the greedy answer's first; tasks that no rule pays have no reward."""
     sampled = [name for name in scores if name.startswith(_SAMPLED) and "/" not in name]
     return [name for name in ("score", *sampled, "reward") if name in scores]
 
@@ -32,7 +32,7 @@ def by_task(title: str, reports: Sequence[Scores], num_samples: Mapping[str, int
     for task in ("", *rows):
         keys = [f"{column}/{task}" if task else column for column in columns]
         if all(keys[0] in report for report in reports):
-            cells = [" -> ".join(f"{report[key]:.3f}" for report in reports) for key in keys]
+            cells = [_cell(key, reports) for key in keys]
             count = str(num_samples[keys[0]])
             table.add_row(task or "overall", count, *cells, end_section=not task)
     *_, last = reports
@@ -45,10 +45,10 @@ def by_task(title: str, reports: Sequence[Scores], num_samples: Mapping[str, int
 
 def by_level(levels: Mapping[str, Scores]) -> Table:
     """A row a level, as `level_scores` gives them."""
-    columns = columns_of(next(iter(levels.values())))
+    columns = columns_of({name: 0.0 for scores in levels.values() for name in scores})
     table = _begun("", "level", columns)
     for level, scores in levels.items():
-        cells = [f"{scores[column]:.3f}" for column in columns]
+        cells = [_cell(column, [scores]) for column in columns]
         table.add_row(level, str(round(scores["samples"])), *cells)
     return table
 
@@ -65,11 +65,21 @@ def level_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int |
             found.setdefault(str(row["meta"]["level"]), []).append(row["scores"])
     return {
         level: {
-            **{name: mean(scores[name] for scores in among) for name in columns_of(among[0])},
+            **{
+                name: mean(scores[name] for scores in among if name in scores)
+                for name in columns_of({name: 0.0 for scores in among for name in scores})
+            },
             "samples": len(among),
         }
         for level, among in found.items()
     }
+
+
+def _cell(key: str, reports: Sequence[Scores]) -> str:
+    """A score in all reports; empty where nothing is paid, so that there is none."""
+    if not all(key in report for report in reports):
+        return ""
+    return " -> ".join(f"{report[key]:.3f}" for report in reports)
 
 
 def _begun(title: str, first: str, columns: Sequence[str]) -> Table:

@@ -76,3 +76,15 @@ def test_what_does_not_exist_has_no_options():
     assert option_groups("lit_vdistill.stages.None") == []
     assert option_groups("no_such_module.Class") == []
     assert option_groups("Bare") == []
+
+
+def test_a_config_has_the_options_of_those_that_it_descends_from():
+    stage = "lit_vdistill.stages.SelfDistillationModule"
+    assert option(stage, "distill.coef").default == "1.0"
+    # Said again, with another default; the choices stand where the first one is.
+    assert option(stage, "distill.conditioning").default == "evidence"
+    assert option(stage, "distill.conditioning").kind == "none | answer | evidence | feedback"
+    visd = "lit_vdistill.stages.VISDModule"
+    assert option(visd, "credit.conditioning").default == "feedback"
+    assert option(visd, "credit.evidence").kind == "times | boxes"
+    assert option(visd, "credit.view.span").default == "evidence"

@@ -108,7 +108,9 @@ def fuzz(cases: int, seed: int, folder: Path) -> Report:
     build_world(world, WorldConfig(train_videos=10, val_videos=1, test_videos=1))
     whole = [row for _, row in jsonl.read(world / "train.jsonl")]
     processor = load_processor("tiny/qwen3-vl")
-    reader = MediaReader(world, FrameConfig(8, 9216), factor=32, cache_dir=folder / "frames")
+    reader = MediaReader(
+        world, FrameConfig(8, max_pixels=9216), factor=32, cache_dir=folder / "frames"
+    )
     path = folder / "hostile.jsonl"
     while report.records + report.responses < cases:
         rest = cases - report.records - report.responses

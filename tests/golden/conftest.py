@@ -97,6 +97,28 @@ def window(families, make_prompt, stored):
 
 
 @pytest.fixture
+def with_views(families, make_prompt):
+    """Prompts with what a privileged teacher sees: another video where something is annotated."""
+    from dataclasses import replace
+
+    from lit_vdistill.data.batch import PromptBatch
+
+    def build(window):
+        items = []
+        for item in window.items:
+            sample = item.sample
+            question = "\n".join([sample.question, *sample.options])
+            if sample.media_type == "video" and (sample.evidence.spans or sample.evidence.boxes):
+                name = f"{sample.id}, from near"
+                view = make_prompt(families["qwen3-vl"][1], name, "video", question, 4)
+                item = replace(item, view=view)
+            items.append(item)
+        return PromptBatch(tuple(items))
+
+    return build
+
+
+@pytest.fixture
 def rollouts(stored):
     """The stored rollouts, by sample."""
     from lit_vdistill.types import Rollout

@@ -244,11 +244,13 @@ def test_the_stored_rollouts_are_the_networks_own(
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_gives_the_numbers_that_it_gave(
-    case, stage_of, networks_of, window, rollouts, monkeypatch, renew
+    case, stage_of, networks_of, window, with_views, rollouts, monkeypatch, renew
 ):
     config, overrides = CASES[case]
     recorder = Recorder(monkeypatch)
     stage = stage_of(config, *overrides)
+    if stage.teacher_view is not None:
+        window = with_views(window)
     recorder.watch(stage)
     path = HERE / f"{case}.json"
     inputs = {"prompts": prompt_sum(window)}

@@ -18,7 +18,7 @@ from lit_vdistill.objectives.credit import (
     support_log_ratio,
     token_weights,
 )
-from lit_vdistill.objectives.policy import clipped_surrogate, masked_total
+from lit_vdistill.objectives.policy import masked_total, policy_surrogate
 from lit_vdistill.objectives.schedules import linear
 
 VOCAB = 9
@@ -201,7 +201,7 @@ def test_weights_credit_and_loss(rollouts, top_k, clip, mix):
     if clip:  # both bounds are met, with either sign of A
         assert len(bounds) == 4
     moved = advantages[:, None] * credit
-    per_token = clipped_surrogate(logprobs, logprobs - gaps, moved)
+    per_token, _ = policy_surrogate(logprobs, logprobs - gaps, moved, mask)
     loss = masked_total(per_token, mask) / len(rollouts)
     assert loss.item() == pytest.approx(plain_loss(rollouts, mix, clip), rel=1e-4, abs=1e-5)
     if mix == 0.0:

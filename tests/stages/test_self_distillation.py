@@ -8,7 +8,7 @@ from lit_vdistill.models.prompt import split_prompt
 from lit_vdistill.models.tokens import plain_ids
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.divergence import divergence
-from lit_vdistill.responses.prompts import privileged_text
+from lit_vdistill.responses.prompts import Telling, privileged_text
 from lit_vdistill.rewards import Answer, GroundedFormat
 from lit_vdistill.stages import OnPolicyModule, SelfDistillationModule
 from lit_vdistill.stages.policy_loss import PolicyLossConfig
@@ -83,7 +83,7 @@ def test_the_loss_is_the_divergence_from_the_self_that_is_told(
     for group, prompt in zip(stage.window.experience.groups, batch.prompts, strict=True):
         for rollout in group.rollouts:
             words = "the answer is wrong" if rollout.text == WRONG else None
-            text = privileged_text(group.sample, conditioning, words)
+            text = privileged_text(group.sample, Telling(conditioning), words)
             prefix, tail = split_prompt(prompt, stage.processor.tokenizer.eos_token_id)
             told = Row(0, rollout.completion_ids, (*plain_ids(stage.processor, text), *tail))
             size = len(rollout.completion_ids)

@@ -145,7 +145,6 @@ def test_the_log_ratio_is_the_papers_on_whole_logits(prepare, two_groups, credit
 def test_the_teacher_is_told_what_the_credit_says(prepare, two_groups, evidence, feedback_as):
     """Behind each rollout's question, up to the end of its turn."""
     stage = prepare(visd(evidence=evidence, feedback_as=feedback_as))
-    telling = Telling("feedback", evidence, feedback_as)
     asked = []
     stock = replay.privileged_text
     method = stage.start_method(two_groups, torch.tensor([0.0, 1.0, 1.0, 0.0]), None)
@@ -159,12 +158,14 @@ def test_the_teacher_is_told_what_the_credit_says(prepare, two_groups, evidence,
         )  # fmt: skip
         method.request(states)
     samples = [group.sample for group in two_groups.groups]
-    assert [call[:3] for call in asked] == [(s, telling, "look again") for s in samples]
+    how = stage.credit_config
+    assert (how.conditioning, how.evidence, how.feedback_as) == ("feedback", evidence, feedback_as)
+    assert [call[:3] for call in asked] == [(s, how, "look again") for s in samples]
     assert all(("<obj>dog</obj>" in call[3]) == (evidence == "boxes") for call in asked)
 
 
 def privileged(stage, sampled):
-    text = privileged_text(sampled.groups[0].sample, stage.credit_config.telling, "look again")
+    text = privileged_text(sampled.groups[0].sample, stage.credit_config, "look again")
     for part in ("<answer>B</answer>", "look again"):
         assert part in text
     return plain_ids(stage.processor, text)
@@ -392,7 +393,7 @@ def test_in_bfloat16_logits_and_both_log_softmaxes_and_their_difference_are_roun
     found = stage.outcomes[0].method.log_ratio[0]
     rollout, prompt = two_groups.rollouts[0], two_groups.batch.prompts[0]
     prefix, tail = split_prompt(prompt, stage.processor.tokenizer.eos_token_id)
-    text = privileged_text(two_groups.groups[0].sample, "answer", None)
+    text = privileged_text(two_groups.groups[0].sample, Telling("answer"), None)
     context = (*plain_ids(stage.processor, text), *tail)
     ids = rollout.completion_ids
     q = rounded_logits(teacher, prefix, Row(0, ids, context))

@@ -43,7 +43,9 @@ RMSD = {
     "matching": MatchingConfig(empty_pool="uniform"),
 }
 DISTILL = DistillConfig(coef=0.5, reward_weight=0.5, divergence="jensen_shannon", top_k=9)
-SDPO = SelfDistillConfig(0.5, 0.5, "jensen_shannon", 9, "feedback")
+SDPO = SelfDistillConfig(
+    coef=0.5, reward_weight=0.5, divergence="jensen_shannon", top_k=9, conditioning="feedback"
+)
 STAGES = {
     "sft": (SFTModule, {}),
     "sft_privileged": (PrivilegedSFTModule, {}),

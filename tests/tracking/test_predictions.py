@@ -68,6 +68,7 @@ def test_a_row_has_the_question_its_truth_and_its_frames(tmp_path, predict):
             "answer": "B",
             "spans": [[2.0, 8.0]],
             "boxes": [{"time_s": 3.0, "name": "dog", "box": [0.0, 0.0, 100.0, 100.0]}],
+            "key_times": [],
         },
         "response": "U+2028 \u2028 is text",
         "is_truncated": False,
