@@ -47,7 +47,7 @@ def export(ckpt: str, folder: str) -> None:
     model.load_state_dict(weights_like(model.state_dict()))
     parser = ArgumentParser()
     parser.add_argument("--data", type=VideoDistillDataModule)
-    data = parser.instantiate_classes(parser.parse_object({"data": run["data"]}))["data"]
+    data = parser.instantiate(parser.parse_object({"data": run["data"]}))["data"]
     method = method_of(resolve_name(run["model"]["class_path"]))
     step, known = facts["global_step"], training_data(data)
     card = StudentFacts(run["name"], policy["path"], method, step, data=known)

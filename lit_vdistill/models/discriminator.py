@@ -12,6 +12,7 @@ from lit_vdistill.models.forward import CompletionStates, completion_states, pad
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import head_scores
 from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.objectives.precision import widened
 
 ReadOut = Literal["last_token", "mean_token", "likelihood", "likelihood_mean_token"]
 """What a score is made of; `Discriminator` has the terms."""
@@ -72,7 +73,7 @@ class Discriminator(nn.Module):
         unique = list(dict.fromkeys(rows))
         place = {row: index for index, row in enumerate(unique)}
         states = completion_states(self.backbone, prompts, unique, self.pad_id)
-        scores = torch.zeros(len(unique), device=states.hidden.device)
+        scores = widened(states.final).new_zeros(len(unique))
         if self.lm_head is not None and self.scale is not None:
             words = head_scores(self.lm_head, states)
             scores = scores + self.scale(words.logprobs.sum(dim=1) / words.mask.sum(dim=1))
@@ -85,8 +86,8 @@ def _mean_state(states: CompletionStates) -> Float[Tensor, "rows hidden"]:
     """The average state at the tokens of each completion, in float32."""
     mask = states.mask[:, :, None]
     # What predicts the first token is the prompt's; what has seen the last one stands apart.
-    inside = (states.hidden[:, 1:].float() * mask[:, 1:]).sum(dim=1)
-    return (inside + states.final.float()) / mask.sum(dim=1)
+    inside = (widened(states.hidden[:, 1:]) * mask[:, 1:]).sum(dim=1)
+    return (inside + widened(states.final)) / mask.sum(dim=1)
 
 
 class _Scale(nn.Module):
@@ -97,7 +98,7 @@ class _Scale(nn.Module):
         self.log = nn.Parameter(torch.tensor([start], dtype=torch.float32).log())
 
     def forward(self, values: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-        return self.log.float().exp() * values.float()
+        return widened(self.log).exp() * widened(values)
 
 
 class _ScoreHead(nn.Linear):
@@ -116,4 +117,5 @@ class _ScoreHead(nn.Linear):
 
     def forward(self, input: Float[Tensor, "rows hidden"]) -> Float[Tensor, " rows"]:
         with torch.autocast(input.device.type, enabled=False):
-            return nn.functional.linear(input.float(), self.weight.float())[:, 0]
+            states = widened(input)
+            return nn.functional.linear(states, self.weight.to(states.dtype))[:, 0]

@@ -54,7 +54,7 @@ class OnPolicyModule(VLMStage):
     """
 
     shown: ClassVar[tuple[str, ...]] = ("reward/total", "train/loss")
-    has_other_tower: ClassVar[bool] = False
+    has_other_tower: bool = False
     """Whether a network reads the prompts whose tower is not a copy of the policy's."""
     is_strictly_on_policy: ClassVar[bool] = False
     """Whether the stage's method forbids a second update of a window."""

@@ -185,7 +185,10 @@ class Replay(TokenMethod):
         assert self.part is not None
         assert self.teacher is not None
         how = self.config
-        prompts, rows = replay_rows(self.processor, self.part, chosen, feedback, how)
+        has_view = how.view is not None
+        prompts, rows = replay_rows(
+            self.processor, self.part, chosen, feedback, how, own_look=has_view
+        )
         realized = states.ids[list(chosen), : max(len(row.completion_ids) for row in rows)]
         is_local = self.config.support == "top_k"
         ids = realized[..., None] if support is None or support.ids is None else support.ids
@@ -240,6 +243,8 @@ def replay_rows(
     chosen: Sequence[int],
     feedback: Sequence[str | None],
     telling: Telling,
+    *,
+    own_look: bool = False,
 ) -> tuple[list[EncodedPrompt], list[Row]]:
     """Prompts up to the question's end, and rollouts behind what the teacher is told of each.
 
@@ -252,6 +257,8 @@ def replay_rows(
         chosen: Which of them, counted over all groups.
         feedback: What the judge says about each of these.
         telling: How much the teacher is told, and how.
+        own_look: Whether its tower looks at all of them: where some are seen otherwise, processes
+            that see none must make the same calls of a sharded tower.
     """
     rollouts = part.rollouts
     size = len(rollouts) // len(part.groups)
@@ -259,6 +266,8 @@ def replay_rows(
     turn_end = processor.tokenizer.eos_token_id
     views = part.batch.views
     prompts = {group: views[group] for group in used}
+    if own_look:
+        prompts = {group: replace(prompt, features=None) for group, prompt in prompts.items()}
     if telling.conditioning == "none":
         split = {group: (prompt, ()) for group, prompt in prompts.items()}
     else:

@@ -26,8 +26,7 @@ class SelfDistillConfig(DistillConfig, Telling):
     """What a token learns from the privileged self, and what that is told."""
 
     conditioning: Conditioning = "evidence"
-    """How much the teacher is told: `none`, the `answer`, with `evidence` (OPSD's reference
-    solution), with the judge's `feedback` too (SDPO)."""
+    """How much it is told: `none`, the `answer`, its `evidence` too (OPSD), `feedback` (SDPO)."""
     judge_timeout_s: float = 120.0
     """Seconds in which the judge must answer; later it has failed on all it was asked."""
 
@@ -36,15 +35,14 @@ class SelfDistillationModule(SelfTeacherModule):
     """OPSD (arXiv:2601.18734) and, with feedback and the reward, SDPO (arXiv:2601.20802).
 
     1. Sample N rollouts of every prompt from the student (`sample`); no gradient goes there.
-    2. With `feedback`, the judge writes some on each, while the policy's forward runs
-       (`start_method`).
+    2. With `feedback`, a judge writes some during the policy's forward (`start_method`).
     3. The privileged self reads video, question, what it is told, and the same token ids, as VISD's
        teacher does (`replay_rows`).
     4. A token's loss: `coef` x divergence + `reward_weight` x GRPO's (`Distillation.terms`).
     5. `EMATeacherUpdate` moves the teacher (SDPO); without it, it stays the start (OPSD).
 
-    SDPO shows a rollout a better sibling, and the answer only as far as one has it; here it is told
-    the true answer, as in VISD. Its top K are the student's, here the teacher's.
+    SDPO shows a rollout a better sibling; here it is told the true answer, as in VISD. Its top K
+    are the student's, here the teacher's.
     """
 
     is_strictly_on_policy = True
@@ -77,7 +75,7 @@ class SelfDistillationModule(SelfTeacherModule):
             policy, rewards, loss=loss, sampling=sampling, validation=validation, optim=optim
         )
         self.distill, self.judge = distill, judge or RuleJudge()
-        self.teacher_view = distill.view
+        self.let_see(distill.view)
         self.has_teacher = distill.coef != 0.0
 
     def start_method(self, part: Experience, advantages: Tensor, kept: Kept) -> TokenMethod:
@@ -95,6 +93,7 @@ class SelfDistillationModule(SelfTeacherModule):
             if said:
                 failed = list(said.values()).count(None)
                 metrics.add("judge/failures", float(failed), float(len(said)))
-            return replay_rows(self.processor, part, rows, [said.get(i) for i in rows], how)
+            told, own = [said.get(i) for i in rows], self.has_other_tower
+            return replay_rows(self.processor, part, rows, told, how, own_look=own)
 
         return Distillation(self.ema_teacher, self.distill, read)

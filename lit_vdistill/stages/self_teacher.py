@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.strategies import ModelParallelStrategy
 from transformers import PreTrainedModel
 
+from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.models.ema import EMAWeights
 from lit_vdistill.models.sharding import free_weights
@@ -24,6 +25,10 @@ class SelfTeacherModule(OnPolicyModule):
 
     has_teacher: bool
     """Whether the run is going to ask it; a stage sets it."""
+
+    def let_see(self, view: ViewConfig | None) -> None:
+        """Let the teacher see what the student does not; its tower then looks at all prompts."""
+        self.teacher_view, self.has_other_tower = view, view is not None
 
     def load_networks(self) -> None:
         """Load the policy, and copy it into the teacher where one is needed."""

@@ -66,7 +66,7 @@ class VISDModule(SelfTeacherModule):
             policy, rewards, loss=loss, sampling=sampling, validation=validation, optim=optim
         )
         self.credit_config = credit
-        self.teacher_view = credit.view
+        self.let_see(credit.view)
         self.credit_mix = credit.mix
         """λ at present."""
         self.judge: Judge = judge or RuleJudge()

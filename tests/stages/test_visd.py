@@ -564,3 +564,20 @@ def test_observers_keep_no_views(prepare, two_groups, credit_of):
     record = StepRecord.of(0, stage.window, stage.outcomes)
     assert all(item.view is None for item in record.experience.batch.items)
     assert all(prompt.pixels is None for prompt in record.experience.batch.prompts)
+
+
+def test_a_teacher_that_may_see_more_looks_at_every_piece(prepare, batch_of, sampled_of, credit_of):
+    """Once, whether a piece has views or not: other processes may have some, and share a tower."""
+    policy = VLMConfig("tiny/qwen3-vl", freeze_vision=True)
+    stage = prepare(visd(policy=policy, view=ViewConfig()))
+    batch = stage.looked(batch_of(["B"], ["B"]))
+    sampled = sampled_of(REWARDS, batch, [RIGHT, WRONG], [WRONG, RIGHT])
+    advantages, calls = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), []
+    stage.ema_teacher.model.visual.register_forward_hook(lambda *_: calls.append(1))
+    own = [replace(prompt, features=None) for prompt in batch.prompts]
+    found = []
+    for views in ((None, None), (own[0], None), own):
+        found.append(credit_of(stage, with_views(sampled, views), advantages)[1])
+        assert len(calls) == len(found)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
