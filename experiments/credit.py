@@ -6,7 +6,7 @@ The student answers held-out questions of the embedded world; a copy of it that 
 its tokens. -Δ (VISD Eqs. 3-4) is then a detector of wrong tokens: the area under its ROC curve is
 the chance that a wrong token has a lower Δ than a right one of the same kind in the same task. 0.5
 is blind. Truth is `metrics/token_truth.py`; what it cannot tell is left out and counted. `shuffled`
-is the control: feedback on another rollout.
+is the control: feedback on another rollout. `clip` sees the evidence clip in place of the video.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from experiments.bootstrap import error_over_videos
 from experiments.students import Student
 from lit_vdistill.data.batch import PromptBatch
+from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.judge.shuffled import ShuffledJudge
@@ -50,13 +51,16 @@ from lit_vdistill.stages.replay import CreditConfig, Replay
 from lit_vdistill.stages.step import Experience
 from lit_vdistill.types import Rollout, RolloutGroup
 
-VIEWS: dict[str, Conditioning] = {
-    "answer": "answer",
-    "evidence": "evidence",
-    "feedback": "feedback",
-    "shuffled": "feedback",
+CLIP = ViewConfig(span="evidence")
+VIEWS: dict[str, tuple[Conditioning, ViewConfig | None]] = {
+    "answer": ("answer", None),
+    "evidence": ("evidence", None),
+    "feedback": ("feedback", None),
+    "shuffled": ("feedback", None),
+    "clip": ("evidence", CLIP),
+    "clip_untold": ("none", CLIP),
 }
-"""What the teacher is told, by column."""
+"""What the teacher is told and what it sees, by column; None = what the student sees."""
 VERIFIER = (
     Answer(), AnswerTime(), AnswerBox(), ThinkSegment(), ThinkPoint(), ThinkSpace(preset="visd"),
     GroundedFormat(),
@@ -101,6 +105,7 @@ def judged(
     student: Student, num_rollouts: int, seed: int, limit: int | None
 ) -> Iterator[JudgedToken | None]:
     """The tokens of a student's answers; None for one that is unclear. See `Student.answers`."""
+    student.data.val_set.show_teacher(CLIP)
     with torch.no_grad():
         for batch, drawn in student.answers(student.data.val_set, num_rollouts, seed, limit):
             experience = experience_of(batch, drawn)
@@ -128,9 +133,9 @@ def judge_tokens(
     cases = cases_of(experience)
     feedback = RuleJudge().diagnose(cases)
     shuffled = ShuffledJudge(RuleJudge()).diagnose(cases)
-    for view, conditioning in VIEWS.items():
-        told = shuffled if view == "shuffled" else feedback
-        ratios[view] = log_ratio(model, processor, experience, conditioning, told)
+    for name, (conditioning, view) in VIEWS.items():
+        told = shuffled if name == "shuffled" else feedback
+        ratios[name] = log_ratio(model, processor, experience, conditioning, told, view=view)
     rows = [(group.sample, rollout) for group in experience.groups for rollout in group.rollouts]
     for row, (sample, rollout) in enumerate(rows):
         spans = token_spans(processor, rollout.completion_ids)
@@ -156,12 +161,19 @@ def log_ratio(
     conditioning: Conditioning,
     told: Sequence[str | None],
     dtype: Literal["float32", "bfloat16"] = "float32",
+    view: ViewConfig | None = None,
 ) -> torch.Tensor:
-    """Δ of every token `[rows, seq]` when the student's own weights are told more."""
+    """Δ of every token `[rows, seq]` when the student's own weights are told, or see, more."""
+    if view is None:
+        experience = replace(experience, batch=experience.batch.without_views())
     rows = experience.rows
     advantages = torch.ones(len(rows))
     config = CreditConfig(
-        conditioning=conditioning, evidence="boxes", feedback_as="earlier_answer", dtype=dtype
+        conditioning=conditioning,
+        evidence="boxes",
+        feedback_as="earlier_answer",
+        dtype=dtype,
+        view=view,
     )
     replay = Replay(model, processor, config, lambda: 1.0, experience, advantages, range(len(rows)))
     replay.asked = Future()
