@@ -81,7 +81,7 @@ MOVIE = Medium("video", np.zeros((4, 2, 2, 3), np.uint8), (0.0, 2.7, 5.3, 8.0), 
 """Four frames from the first to the last of ten seconds."""
 
 
-def row_1_frames_are_images_behind_a_line_each(prompt_args):
+def test_row_1_frames_are_images_behind_a_line_each(prompt_args):
     assert prompt_args["frames_as"] == "images"
     _, lines = as_images(MOVIE, [], prompt_args["frame_times"])
     (turn,) = render_messages(parse_stgr(FREE), SHORT, lines)
@@ -90,7 +90,7 @@ def row_1_frames_are_images_behind_a_line_each(prompt_args):
     assert said.endswith("The video lasts 10s.\nWhat does he lift?")
 
 
-def row_2_key_frames_stand_among_them_at_whole_seconds(prompt_args):
+def test_row_2_key_frames_stand_among_them_at_whole_seconds(prompt_args):
     assert prompt_args["key_frames"]
     keys = [(time_s, MOVIE.frames[0]) for time_s in (2.6, 7.9)]
     _, lines = as_images(MOVIE, keys, prompt_args["frame_times"])
@@ -98,7 +98,7 @@ def row_2_key_frames_stand_among_them_at_whole_seconds(prompt_args):
     assert lines.labels == ("0.0s", "2.5s", "3s", "5.0s", "7.5s")
 
 
-def row_4_the_teacher_is_told_times_and_a_correction(model_args):
+def test_row_4_the_teacher_is_told_times_and_a_correction(model_args):
     credit = model_args["credit"]
     telling = Telling(credit["conditioning"], credit["evidence"], credit["feedback_as"])
     assert telling == Telling("feedback", "times", "correction") == Telling()
@@ -110,20 +110,20 @@ def row_4_the_teacher_is_told_times_and_a_correction(model_args):
     assert "man" not in told
 
 
-def row_5_the_spatial_reward_is_that_of_the_released_run(model_args):
+def test_row_5_the_spatial_reward_is_that_of_the_released_run(model_args):
     assert options_of(model_args["rewards"], "ThinkSpace")["preset"] == "vision_coach"
 
 
-def row_6_rollouts_are_drawn_from_a_nucleus(model_args):
+def test_row_6_rollouts_are_drawn_from_a_nucleus(model_args):
     sampling = model_args["sampling"]
     assert (sampling["temperature"], sampling["top_p"], sampling["top_k"]) == (1.0, 0.95, 50)
 
 
-def row_7_the_rate_does_not_warm_up(model_args):
+def test_row_7_the_rate_does_not_warm_up(model_args):
     assert model_args["optim"]["warmup_ratio"] == 0.0
 
 
-def row_8_a_task_has_a_system_text_and_the_question_stands_as_written(prompt_args):
+def test_row_8_a_task_has_a_system_text_and_the_question_stands_as_written(prompt_args):
     template = TEMPLATES[prompt_args["template"]]
     choice = "Why does she stop? A. It rains\nB. A dog barks"
     row = {"id": "m", "task": "General video QA MCQ", "source": "videor1", "video_path": "y.mp4",
@@ -133,7 +133,7 @@ def row_8_a_task_has_a_system_text_and_the_question_stands_as_written(prompt_arg
     assert user["content"][-1]["text"] == choice
 
 
-def row_9_two_frames_a_second_between_four_and_sixteen(frames_args):
+def test_row_9_two_frames_a_second_between_four_and_sixteen(frames_args):
     plan = FrameConfig(**frames_args).plan
     seconds = {1.0: 4, 3.4: 6, 7.9: 14, 8.0: 16, 300.0: 16}
     for length_s, count in seconds.items():
@@ -141,25 +141,25 @@ def row_9_two_frames_a_second_between_four_and_sixteen(frames_args):
         assert len(chosen) == count
 
 
-def row_10_small_videos_are_scaled_up_and_images_have_their_own_limit(frames_args):
+def test_row_10_small_videos_are_scaled_up_and_images_have_their_own_limit(frames_args):
     config = FrameConfig(**frames_args)
     assert fit_size(320, 180, config.limits("video", 28)) == (448, 252)
     assert fit_size(1280, 720, config.limits("video", 28)) == (420, 224)
     assert config.limits("image", 28) == Limits(28, 200_704, 3_136)
 
 
-def row_11_a_line_says_its_share_of_the_length(prompt_args):
+def test_row_11_a_line_says_its_share_of_the_length(prompt_args):
     _, lines = as_images(MOVIE, [], prompt_args["frame_times"])
     assert lines.labels == ("0.0s", "2.5s", "5.0s", "7.5s")
 
 
-def row_12_a_time_that_cannot_be_read_is_ignored():
+def test_row_12_a_time_that_cannot_be_read_is_ignored():
     """So is one without its s; digits and points that are no time void all."""
     assert grammar.mentioned_times("<t>noon</t>s <t>3</t> <t>4.5</t>s") == (4.5,)
     assert grammar.mentioned_times("<t>1.2.3</t>s <t>4.5</t>s") == ()
 
 
-def row_13_the_envelope_is_lenient_in_the_papers_configuration(paper):
+def test_row_13_the_envelope_is_lenient_in_the_papers_configuration(paper):
     assert paper["data"]["init_args"]["prompt"]["envelope"] == "lenient"
     text = "So <answer>A</answer><think>t</think><answer>B</answer>"
     lenient = grammar.parse_response(text, "lenient")
@@ -168,7 +168,7 @@ def row_13_the_envelope_is_lenient_in_the_papers_configuration(paper):
     assert VideoSample.__dataclass_fields__["envelope"].default == "strict"
 
 
-def row_14_key_times_without_boxes_count():
+def test_row_14_key_times_without_boxes_count():
     """20.0 s is a key frame without a box: a time there is no distance away."""
     sample = parse_stgr(FREE)
     assert sample.evidence.moments == (12.5, 20.0)
@@ -176,7 +176,7 @@ def row_14_key_times_without_boxes_count():
     assert parts["think_point"] == 1.0
 
 
-def row_15_ours_the_teacher_moves_in_float32(paper, families):
+def test_row_15_ours_the_teacher_moves_in_float32(paper, families):
     """A hundredth of a small step is lost in bfloat16, in the copy; not in what is kept of it."""
     assert options_of(paper["trainer"]["callbacks"], "EMATeacherUpdate")["mode"] == "ema"
     student = deepcopy(families["qwen3-vl"][0]).bfloat16()
@@ -194,7 +194,7 @@ def row_15_ours_the_teacher_moves_in_float32(paper, families):
     assert is_seen.float().mean() < 0.1
 
 
-def row_16_ours_log_probabilities_are_float32(families, make_prompt):
+def test_row_16_ours_log_probabilities_are_float32(families, make_prompt):
     """Also of a network in bfloat16: Δ is taken between float32 numbers."""
     model, processor = families["qwen3-vl"]
     ids = tuple(processor.tokenizer("a red dog").input_ids)
@@ -203,13 +203,13 @@ def row_16_ours_log_probabilities_are_float32(families, make_prompt):
     assert scores.logprobs.dtype == torch.float32
 
 
-def row_17_ours_a_name_may_have_several_words(make_sample):
+def test_row_17_ours_a_name_may_have_several_words(make_sample):
     text = "<think>t</think><answer><obj>red car</obj><box>[0,0,1,1]</box></answer>"
     parsed = grammar.parse_response(text)
     assert GroundedFormat()(parsed, make_sample("spatial_grounding")) == 1.0
 
 
-def row_18_norms_and_biases_do_not_decay(model_args):
+def test_row_18_norms_and_biases_do_not_decay(model_args):
     assert model_args["optim"]["weight_decay"] == 0.01
     layer = torch.nn.Linear(2, 2)
     decays, rests = with_decay({"name": "policy", "params": list(layer.parameters())}, 0.01)
@@ -217,7 +217,7 @@ def row_18_norms_and_biases_do_not_decay(model_args):
     assert (decays["weight_decay"], rests["weight_decay"]) == (0.01, 0.0)
 
 
-def row_19_official_v_star_divides_its_parts_by_what_was_answered():
+def test_row_19_official_v_star_divides_its_parts_by_what_was_answered():
     def item(has_answer):
         return VStarItem(
             3 if has_answer else None, (0.0, 1.0), (), (ChainAnswer((0.0, 1.0), {}),) * 2,
@@ -230,13 +230,13 @@ def row_19_official_v_star_divides_its_parts_by_what_was_answered():
         assert float(metric.compute()["duration/short/acc"]) == share
 
 
-def row_20_ours_sigma_has_a_clock_of_its_own(paper):
+def test_row_20_ours_sigma_has_a_clock_of_its_own(paper):
     """Three quarters of the epoch's 2 327 steps, whatever `max_steps` is."""
     annealing = options_of(paper["trainer"]["callbacks"], "ProximityAnnealing")
     assert annealing == {"start_s": 4.0, "end_s": 1.0, "num_steps": 1745}
 
 
-def row_21_ours_who_moves_nothing_is_neither_judged_nor_replayed(prepare, batch_of, sampled_of):
+def test_row_21_ours_who_moves_nothing_is_not_judged_nor_replayed(prepare, batch_of, sampled_of):
     """The factor of a rollout whose advantage is 0 does not enter the loss."""
     asked = []
 
@@ -257,19 +257,6 @@ def row_21_ours_who_moves_nothing_is_neither_judged_nor_replayed(prepare, batch_
     assert (method.active, asked) == ([0, 1], [right, wrong])
 
 
-CHECKS = {
-    int(name.split("_")[1]): check
-    for name, check in sorted(globals().items())
-    if name.startswith("row_")
-}
-
-
-@pytest.mark.parametrize("row", sorted(CHECKS))
-def test_a_row_is_as_decided(row, request):
-    check = CHECKS[row]
-    names = check.__code__.co_varnames[: check.__code__.co_argcount]
-    check(*(request.getfixturevalue(name) for name in names))
-
-
 def test_every_row_is_checked_or_known_to_be_open():
-    assert sorted([*CHECKS, *PENDING]) == list(range(1, 22))
+    rows = {int(name.split("_")[2]) for name in globals() if name.startswith("test_row_")}
+    assert sorted([*rows, *PENDING]) == list(range(1, 22))

@@ -19,7 +19,7 @@ class ViewConfig:
 
     span: Literal["video", "evidence"] = "evidence"
     """The whole `video`, or the `evidence` alone: annotated segments and moments, at their times in
-    the video; a sample without any is seen as the student sees it, and counted."""
+    the video; a sample without any is seen as the student sees it (`teacher/seen_plain`)."""
     fps: float | None = None
     """Frames a second; null as `data.frames`."""
     max_frames: int | None = None

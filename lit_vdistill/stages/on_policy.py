@@ -216,6 +216,9 @@ class OnPolicyModule(VLMStage):
         scores = self.score_groups(part)
         advantages = group_advantages(scores.rewards, self.loss_config.advantage)
         describe_rewards(self.metrics, part, self.rewards, scores.rewards, advantages)
+        if self.teacher_view is not None:
+            plain = sum(item.view is None for item in part.batch.items)
+            self.metrics.add("teacher/seen_plain", float(plain), float(len(part.groups)))
         return PieceOutcome(scores, advantages, self.start_method(part, advantages.flatten(), None))
 
     def policy_loss(self, part: Experience, outcome: PieceOutcome) -> Tensor:

@@ -56,7 +56,7 @@ class OPDModule(OnPolicyModule):
         )
         check_same_tokens(policy.path, teacher.path)
         self.teacher_config, self.distill = teacher, distill
-        self.teacher_view = distill.view
+        self.teacher_view = distill.view if distill.coef else None
         self.teacher: PreTrainedModel | None = None
 
     def load_networks(self) -> None:

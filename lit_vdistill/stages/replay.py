@@ -153,9 +153,6 @@ class Replay(TokenMethod):
             judged = self.asked.result() if self.asked is not None else []
             failures = sum(text is None for text in judged)
             metrics.add_sum("judge/rollouts", self.advantages[self.active].ne(0).sum())
-            if self.config.view is not None and self.part is not None:
-                plain = [item.view is None for item in self.part.batch.items]
-                metrics.add("credit/seen_plain", float(sum(plain)), float(len(plain)))
             metrics.add("judge/failures", float(failures), float(len(judged)))
         weights = token_weights(self.log_ratio, self.advantages, self.config.clip)
         mix = self.mix()
@@ -184,10 +181,9 @@ class Replay(TokenMethod):
         """The teacher's view of some rollouts, on its own top K or on a given support."""
         assert self.part is not None
         assert self.teacher is not None
-        how = self.config
-        has_view = how.view is not None
+        own_look = self.config.view is not None
         prompts, rows = replay_rows(
-            self.processor, self.part, chosen, feedback, how, own_look=has_view
+            self.processor, self.part, chosen, feedback, self.config, own_look=own_look
         )
         realized = states.ids[list(chosen), : max(len(row.completion_ids) for row in rows)]
         is_local = self.config.support == "top_k"

@@ -75,7 +75,7 @@ class SelfDistillationModule(SelfTeacherModule):
             policy, rewards, loss=loss, sampling=sampling, validation=validation, optim=optim
         )
         self.distill, self.judge = distill, judge or RuleJudge()
-        self.let_see(distill.view)
+        self.let_see(distill.view if distill.coef else None)
         self.has_teacher = distill.coef != 0.0
 
     def start_method(self, part: Experience, advantages: Tensor, kept: Kept) -> TokenMethod:
@@ -85,7 +85,7 @@ class SelfDistillationModule(SelfTeacherModule):
         metrics, how, rows = self.metrics, self.distill, range(len(part.rollouts))
         counts = [w for w in part.group_weights for _ in part.groups[0].rollouts]
         counted = [i for i in rows if counts[i] and how.conditioning == "feedback"]
-        cases = self.judge_cases(part)
+        cases = self.judge_cases(part) if counted else []
         asked = JudgeCall(self.judge, [cases[i] for i in counted], self.distill.judge_timeout_s)
 
         def read() -> Reading:

@@ -12,8 +12,8 @@ from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.models.ema import EMAWeights
 from lit_vdistill.models.sharding import free_weights
-from lit_vdistill.stages.networks import has_network, saved_weights
 from lit_vdistill.stages.on_policy import OnPolicyModule
+from lit_vdistill.stages.saved_networks import has_network, saved_weights
 from lit_vdistill.stages.step import Experience
 
 

@@ -66,7 +66,7 @@ class VISDModule(SelfTeacherModule):
             policy, rewards, loss=loss, sampling=sampling, validation=validation, optim=optim
         )
         self.credit_config = credit
-        self.let_see(credit.view)
+        self.let_see(credit.view if credit.mix else None)
         self.credit_mix = credit.mix
         """λ at present."""
         self.judge: Judge = judge or RuleJudge()

@@ -69,10 +69,16 @@ def model_card(facts: StudentFacts) -> str:
     return "\n".join([*parts, ""])
 
 
+def _known(path: str) -> str:
+    """What tells a file from others of its name; a student may be exported elsewhere."""
+    if not Path(path).is_file():
+        return "not at hand when this was written"
+    return f"SHA-256 {fingerprint(path)}…"
+
+
 def _data(data: TrainingData) -> Sequence[str]:
     files = "; ".join(
-        f"{role} `{Path(path).name}` (SHA-256 {fingerprint(path)}…)"
-        for role, path in data.files.items()
+        f"{role} `{Path(path).name}` ({_known(path)})" for role, path in data.files.items()
     )
     rows = {
         "data": files,

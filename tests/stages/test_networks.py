@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint import save
 
-from lit_vdistill.stages.networks import has_network, saved_weights
+from lit_vdistill.stages.saved_networks import has_network, saved_weights
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -538,10 +538,9 @@ def test_with_the_students_own_view_it_is_the_plain_replay(
     stage = prepare(visd(conditioning=conditioning, support=support, view=ViewConfig()))
     advantages = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
     plain, own = (credit_of(stage, two_groups, advantages)[1], two_groups.batch.prompts)
-    for views, share in (((own[0], own[1]), 0.0), ((own[0], None), 0.5), ((None, None), 1.0)):
-        _, factors, metrics = credit_of(stage, with_views(two_groups, views), advantages)
+    for views in (own, (own[0], None), (None, None)):
+        _, factors, _ = credit_of(stage, with_views(two_groups, views), advantages)
         assert torch.equal(factors, plain)
-        assert metrics["credit/seen_plain"] == share
 
 
 def test_a_teacher_that_sees_another_video_credits_otherwise(
@@ -551,10 +550,9 @@ def test_a_teacher_that_sees_another_video_credits_otherwise(
     stage = prepare(visd(conditioning="none", view=ViewConfig()))
     other = make_prompt(stage.processor, "another clip", frames=4)
     advantages = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
-    _, factors, metrics = credit_of(stage, with_views(two_groups, (other, None)), advantages)
+    _, factors, _ = credit_of(stage, with_views(two_groups, (other, None)), advantages)
     assert factors[:2].sub(1).abs().max() > 1e-3
     torch.testing.assert_close(factors[2:], torch.ones_like(factors[2:]), atol=1e-5, rtol=0)
-    assert metrics["credit/seen_plain"] == 0.5
 
 
 def test_observers_keep_no_views(prepare, two_groups, credit_of):

@@ -35,6 +35,11 @@ def test_a_card_says_what_a_student_is_and_how_to_ask_it(facts):
         assert part in card
 
 
+def test_a_card_is_written_where_its_data_are_not(facts):
+    data = replace(facts.data, files={"training": "gone/train.jsonl"})
+    assert "`train.jsonl` (not at hand" in model_card(replace(facts, data=data))
+
+
 def test_a_card_says_how_a_released_setting_shows_videos(facts):
     frames = FrameConfig(fps=2.0, min_pixels=100_352)
     system = {Task.MCQ: "Say a letter.", Task.OCR: "Say a word."}
