@@ -11,8 +11,9 @@ from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.stages.critique import critique
+from lit_vdistill.stages.critique import critique, prompts_seen
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
+from lit_vdistill.stages.optimizer import QUIET
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
 from lit_vdistill.stages.step import Experience
 from lit_vdistill.types import RolloutGroup
@@ -104,6 +105,45 @@ def test_discriminator_loss_by_hand(batch_of, sampled_of, prepare, window_of):
     # The first pair is equal text: a tie, which says nothing about accuracy.
     assert values["disc/ties"] == 0.5
     assert values["disc/accuracy"] == float(teachers[0][0] > students[0, 1])
+
+
+@pytest.mark.parametrize("condition", ["video_question", "question", "none"])
+def test_the_discriminator_sees_what_the_config_says(
+    condition, batch_of, sampled_of, prepare, window_of
+):
+    """When it scores, and when it is called for others' sake alone."""
+    stage = wake(prepare(rmsd(condition=condition)))
+    batch = batch_of(["B"])
+    sampled = sampled_of(REWARDS, batch, [RIGHT, WRONG])
+    window_of(stage, sampled)
+    seen = []
+    stage.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    stage.score_groups(sampled)
+    stage.touch_auxiliary(sampled)
+    expected = prompts_seen(stage.processor, batch.items, condition)
+    assert len(seen) == 2
+    for prompts in seen:
+        assert [p.input_ids.tolist() for p in prompts] == [p.input_ids.tolist() for p in expected]
+
+
+def test_its_gradient_is_quiet_where_all_are_clipped_as_one(
+    batch_of, sampled_of, prepare, window_of, monkeypatch
+):
+    """Under DeepSpeed, whose only norm is the common one: see `VLMStage.beside_policy`."""
+    stage = wake(prepare(rmsd()))
+    sampled = sampled_of(REWARDS, batch_of(["B"]), [RIGHT, WRONG])
+    window_of(stage, sampled)
+    found = {}
+    for is_common in (False, True):
+        monkeypatch.setattr(stage, "_is_clipped_as_one", lambda value=is_common: value)
+        loss = stage.score_groups(sampled).auxiliary_loss
+        (gradient,) = torch.autograd.grad(loss, [stage.discriminator.head.weight])
+        (eps,) = [g["eps"] for g in stage.parameter_groups() if g["name"] == "disc"]
+        found[is_common] = (loss.detach(), gradient, eps)
+    assert found[True][0] == found[False][0]
+    torch.testing.assert_close(found[True][1], found[False][1] * QUIET)
+    assert found[True][1].any()
+    assert found[True][2] == found[False][2] * QUIET
 
 
 def test_truncated_rollouts_make_no_pair_and_earn_the_least(
