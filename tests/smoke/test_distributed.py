@@ -179,8 +179,9 @@ def test_checkpoints_of_two_processes_resume_on_one_and_on_four(fit_together, tm
 
 @pytest.mark.matrix
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "count"), [*((name, 2) for name in STRATEGIES), ("fsdp2", 4), ("3", 4)]
+)
 def test_all_strategies_learn_the_same(fit_together, starting_student, tmp_path, strategy, count):
     pairs = [(method, optimizer) for method in METHODS for optimizer in ("sgd", "adamw")]
     check_equal(fit_together, starting_student, tmp_path, pairs, (strategy,), count)
