@@ -17,6 +17,8 @@ import pytest
 import torchmetrics.text  # noqa: F401
 import transformers.processing_utils  # noqa: F401
 
+from tests.families import FAMILIES
+
 # Tests kill processes, not machines: hundreds of checkpoints need not reach the disk.
 os.fsync = lambda file: None
 
@@ -60,7 +62,7 @@ def families():
     from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 
     built = {}
-    for family in ("qwen3-vl", "qwen2.5-vl"):
+    for family in FAMILIES:
         torch.manual_seed(0)
         path = f"tiny/{family}"
         built[family] = (load_model(VLMConfig(path)), load_processor(path))
@@ -69,10 +71,10 @@ def families():
 
 @pytest.fixture
 def true_positions(monkeypatch):
-    """Gives stock networks our positions, where theirs are wrong (`models/positions.py`)."""
+    """Gives stock networks our positions, where theirs are wrong (`models/families/mrope.py`)."""
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
-    from lit_vdistill.models.positions import mrope_positions
+    from lit_vdistill.models.families.mrope import mrope_positions
 
     def positions(backbone, ids, mm_token_type_ids, second_per_grid_ts=None, **media):
         grids = [media.get(f"{kind}_grid_thw") for kind in ("image", "video")]
@@ -91,7 +93,7 @@ def make_prompt():
     """Builds an encoded prompt on random pixels; the same name gives the same prompt."""
     import numpy as np
 
-    from lit_vdistill.models.prompt import encode_prompt
+    from lit_vdistill.models.encode import encode_prompt
     from lit_vdistill.types import Medium
 
     def build(processor, name, kind="video", question="When is the red shape visible?", frames=0):

@@ -42,8 +42,8 @@ def test_the_papers_values_are_the_defaults():
     from lit_vdistill.media.video import FrameConfig
     from lit_vdistill.pool.matching import MatchingConfig
     from lit_vdistill.stages.on_policy import PolicyLossConfig
+    from lit_vdistill.stages.optimizer import OptimConfig
     from lit_vdistill.stages.rmsd import DiscriminatorConfig
-    from lit_vdistill.stages.vlm_stage import OptimConfig
 
     assert PolicyLossConfig().group_size == 8
     assert OptimConfig().lr == 2e-6

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from lit_vdistill.models.prompt import EncodedPrompt, encode_prompt
+from lit_vdistill.models.encode import encode_prompt
+from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.tiny import build_tiny_model
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 from lit_vdistill.types import Medium

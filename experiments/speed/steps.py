@@ -22,9 +22,9 @@ from lit_vdistill.rewards import Content, OuterFormat, Reward, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.opd import OPDModule
+from lit_vdistill.stages.optimizer import OptimConfig
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
 from lit_vdistill.stages.visd import VISDModule
-from lit_vdistill.stages.vlm_stage import OptimConfig
 from lit_vdistill.tasks import Task
 from lit_vdistill.types import Evidence, ScoredResponse, TeacherResponse, VideoSample
 

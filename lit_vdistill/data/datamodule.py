@@ -23,6 +23,7 @@ from lit_vdistill.data.templates import load_template
 from lit_vdistill.data.text_units import demonstrations
 from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
+from lit_vdistill.models.families import family_of_processor
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.pool.store import PoolStore, report_unmatched
 from lit_vdistill.readers.records import BadSample, with_length
@@ -101,11 +102,10 @@ class VideoDistillDataModule(LightningDataModule):
         """
         self.processor = load_processor(self.processor_path)
         self.template = load_template(self.prompt.template)
-        video = self.processor.video_processor
         self.reader = MediaReader(
             self.sources.media_root,
             self.frames,
-            factor=video.patch_size * video.merge_size,
+            factor=family_of_processor(self.processor).frame_factor(self.processor),
             cache_dir=self.sources.cache_dir,
         )
         self.ledgers = {}

@@ -25,7 +25,8 @@ from lit_vdistill.data.text_units import (
 )
 from lit_vdistill.media.frames import frame_at
 from lit_vdistill.media.video import MediaError, MediaReader
-from lit_vdistill.models.prompt import EncodedPrompt, encode_prompt
+from lit_vdistill.models.encode import encode_prompt
+from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.tokens import spelt_out
 from lit_vdistill.pool.quality import score_responses
 from lit_vdistill.readers.records import BadSample

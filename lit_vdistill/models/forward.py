@@ -1,4 +1,4 @@
-"""Forward passes over prompts with completions, for any Qwen-VL.
+"""Forward passes over prompts with completions, for any family.
 
 A row is one completion of a prompt. Pixels go through the vision tower once a prompt however many
 rows it has, and so do the prompt's tokens, unless they are told not to (`models/layout.py`).
@@ -6,7 +6,7 @@ rows it has, and so do the prompt's tokens, unless they are told not to (`models
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,18 +14,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_vdistill.models import meter
+from lit_vdistill.models.families import Backbone, MediaFeatures, family_of
 from lit_vdistill.models.layout import PlacedPrompt, Row, dense_layout, packed_layout
-from lit_vdistill.models.positions import mrope_positions
 from lit_vdistill.models.prompt import EncodedPrompt, PromptFeatures
 from lit_vdistill.models.sharding import is_sharded
 from lit_vdistill.models.shared_prefix import kernel_of, packed_plan
 
 SharedPrefix = Literal["auto", "always", "never"]
-_KINDS = ("image", "video")
-
-Backbone = Any
-"""A Qwen-VL without its language-model head (`model.model`): the vision tower `visual`, `config`
-and the feature getters. `nn.Module` hides their types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,44 +56,37 @@ def encode_vision(
     for i in unseen:
         seen[i] = replace(prompts[i], features=PromptFeatures((), ()))
     media = [i for i in unseen if prompts[i].kind != "text"]
+    family = family_of(backbone.config)
+    tower = family.tower(backbone)
     if media:
-        device = next(backbone.visual.parameters()).device
+        device = next(tower.parameters()).device
         pixels = torch.cat([prompts[i].tower_input(device) for i in media])
         grids = torch.cat([_given(prompts[i].grid_thw) for i in media])
         found = _look(backbone, pixels, grids)
         first = 0
         for i in media:
             part = slice(first, first + len(_given(prompts[i].grid_thw)))
-            levels = tuple(tuple(level[part]) for level in found.deepstack_features)
-            pooled, positions = tuple(found.pooler_output[part]), _positions(backbone, prompts[i])
+            levels = tuple(tuple(level[part]) for level in found.deepstack)
+            pooled, positions = tuple(found.pooled[part]), family.positions(backbone, prompts[i])
             features = PromptFeatures(pooled, levels, positions=positions)
             seen[i] = replace(prompts[i], features=features)
             first = part.stop
-    elif unseen and _is_called_anyway(backbone.visual):
-        features = PromptFeatures((), (), _look_at_nothing(backbone))
+    elif unseen and _is_called_anyway(tower):
+        # 0, with a gradient path to all of the tower where gradients are on.
+        parts = _look(backbone, *family.blank(backbone)).parts()
+        anchor = torch.stack([part.sum() for part in parts]).sum() * 0.0
+        features = PromptFeatures((), (), anchor)
         seen[unseen[0]] = replace(prompts[unseen[0]], features=features)
     return tuple(seen)
 
 
-@dataclass(slots=True)
-class _EncoderOutput:
-    """The two fields that Qwen-VL models read of an encoder output."""
-
-    pooler_output: list[Tensor]
-    """Features of each medium, a row a placeholder."""
-    deepstack_features: list[list[Tensor]]
-    """The same from earlier layers, by level."""
-
-
 def _look(
     backbone: Backbone, pixels: Float[Tensor, "patches values"], grids: Int[Tensor, "media 3"]
-) -> _EncoderOutput:
-    # Patches of images and videos are of one kind to the tower, so both getters do the same.
+) -> MediaFeatures:
     meter.count_patches(len(pixels))
-    device = next(backbone.visual.parameters()).device
-    output = backbone.get_image_features(pixels.to(device), grids.to(device), return_dict=True)
-    levels = getattr(output, "deepstack_features", None) or []
-    return _EncoderOutput(list(output.pooler_output), [list(level) for level in levels])
+    family = family_of(backbone.config)
+    device = next(family.tower(backbone).parameters()).device
+    return family.look(backbone, pixels.to(device), grids.to(device))
 
 
 def _is_called_anyway(tower: nn.Module) -> bool:
@@ -106,37 +94,17 @@ def _is_called_anyway(tower: nn.Module) -> bool:
     return is_trained or is_sharded(tower)
 
 
-def _look_at_nothing(backbone: Backbone) -> Float[Tensor, ""]:
-    """0, with a gradient path to all of the tower where gradients are on."""
-    vision = backbone.config.vision_config
-    edge = vision.spatial_merge_size
-    patch = 3 * vision.temporal_patch_size * vision.patch_size**2
-    found = _look(backbone, torch.zeros(edge * edge, patch), torch.tensor([[1, edge, edge]]))
-    parts = [*found.pooler_output, *(part for level in found.deepstack_features for part in level)]
-    return torch.stack([part.sum() for part in parts]).sum() * 0.0
-
-
 def rope_positions(backbone: Backbone, prompt: EncodedPrompt) -> tuple[Int[Tensor, "3 seq"], int]:
-    """M-RoPE positions of a prompt and the position of the token that follows it."""
+    """Positions of a prompt's tokens and the position of the token that follows it."""
     length = len(prompt.input_ids)
     if prompt.grid_thw is None:
         positions = torch.arange(length, device=prompt.input_ids.device).expand(3, -1)
         return positions, length
     known = None if prompt.features is None else prompt.features.positions
     # A prompt that was cut behind its media keeps the positions of what is left.
-    positions = _positions(backbone, prompt) if known is None else known[:, :length]
+    family = family_of(backbone.config)
+    positions = family.positions(backbone, prompt) if known is None else known[:, :length]
     return positions, int(positions.max()) + 1
-
-
-def _positions(backbone: Backbone, prompt: EncodedPrompt) -> Int[Tensor, "3 seq"]:
-    vision = backbone.config.vision_config
-    seconds = 1.0 if prompt.second_per_grid is None else prompt.second_per_grid
-    return mrope_positions(
-        prompt.token_types,
-        _given(prompt.grid_thw),
-        vision.spatial_merge_size,
-        seconds * getattr(vision, "tokens_per_second", 1),
-    )
 
 
 def completion_states(
@@ -163,14 +131,11 @@ def completion_states(
         plan = packed_plan(kernel_of(backbone), layout.groups, layout.ids.device)
     else:
         layout, plan = dense_layout(placed, rows, pad_id), None
-    meter.count_prompts([prompts[i] for i in layout.prompts], [prompts[r.prompt] for r in rows])
-    hidden = backbone(
-        input_ids=layout.ids,
-        position_ids=layout.position_ids,
-        mm_encoder_outputs=vision_inputs([prompts[i] for i in layout.prompts]),
-        attention_plan=plan,
-        use_cache=False,
-    ).last_hidden_state
+    standing = [prompts[i] for i in layout.prompts]
+    meter.count_prompts(standing, [prompts[row.prompt] for row in rows])
+    hidden = family_of(backbone.config).hidden_states(
+        backbone, layout.ids, layout.position_ids, standing, plan
+    )
     for prompt in prompts:
         if prompt.features is not None and prompt.features.anchor is not None:
             hidden = hidden + prompt.features.anchor.to(hidden.dtype)
@@ -186,20 +151,6 @@ def _is_shared(backbone: Backbone, rows: Sequence[Row]) -> bool:
     mode: SharedPrefix = backbone.shared_prefix
     has_siblings = len({row.prompt for row in rows}) < len(rows)
     return mode == "always" or (mode == "auto" and has_siblings)
-
-
-def vision_inputs(prompts: Sequence[EncodedPrompt]) -> dict[str, Any] | None:
-    """Features of prompts in the order in which they stand, as `mm_encoder_outputs` takes them."""
-    inputs: dict[str, Any] = {}
-    for kind in _KINDS:
-        found = [p.features for p in prompts if p.kind == kind and p.features is not None]
-        if found:
-            levels = range(len(found[0].deepstack))
-            inputs[kind] = _EncoderOutput(
-                pooler_output=[part for features in found for part in features.pooled],
-                deepstack_features=[[p for f in found for p in f.deepstack[k]] for k in levels],
-            )
-    return inputs or None
 
 
 def pad_token_id(model: PreTrainedModel) -> int:

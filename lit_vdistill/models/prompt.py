@@ -6,10 +6,6 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from transformers import ProcessorMixin
-from transformers.video_utils import VideoMetadata
-
-from lit_vdistill.types import Medium
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +15,11 @@ class PromptFeatures:
     pooled: tuple[Float[Tensor, "_ hidden"], ...]
     """Features of each medium, a row a placeholder."""
     deepstack: tuple[tuple[Float[Tensor, "_ hidden"], ...], ...]
-    """The same from earlier layers, by level; empty for Qwen2.5-VL."""
+    """The same from earlier layers, by level; empty where decoder layers read none."""
     anchor: Float[Tensor, ""] | None = None
     """0, with a gradient path to the tower, where it was called without a medium to look at."""
     positions: Int[Tensor, "3 seq"] | None = None
-    """M-RoPE positions of the prompt's tokens, which follow from its media; None for a text."""
+    """Positions of the prompt's tokens, which follow from its media; None for a text."""
 
     def to(self, device: torch.device | str) -> "PromptFeatures":
         """The same features on a device."""
@@ -81,7 +77,7 @@ class EncodedPrompt:
     kind: Literal["video", "image", "text"] = "text"
     """As what its media are read: a video may be `image`s."""
     second_per_grid: float | None = None
-    """Seconds between two temporal patches; Qwen2.5-VL counts its positions in them."""
+    """Seconds between two temporal patches, where positions count them."""
     times_s: tuple[float, ...] = ()
     """Seconds at which its frames show, in their order; none without a medium."""
     features: PromptFeatures | None = None
@@ -153,82 +149,3 @@ def split_prompt(prompt: EncodedPrompt, turn_end_id: int) -> tuple[EncodedPrompt
     return replace(
         prompt, input_ids=prompt.input_ids[:end], token_types=prompt.token_types[:end]
     ), tail
-
-
-def encode_prompt(
-    processor: ProcessorMixin,
-    messages: list[dict[str, Any]],
-    medium: Medium | None,
-    sample_id: str,
-) -> EncodedPrompt:
-    """Apply chat template and processor to one question.
-
-    An image medium is one image or several, each with a placeholder of its own. Frames are not
-    sampled or resized again, and timestamps come from `medium.times_s`, never from a default rate.
-
-    Raises:
-        ValueError: When placeholders and vision features do not agree in number; names the sample.
-    """
-    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    inputs: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
-    kind = "text" if medium is None else medium.kind
-    if medium is not None and medium.kind == "video":
-        inputs["videos"] = [torch.from_numpy(medium.frames).permute(0, 3, 1, 2)]
-        inputs["video_metadata"] = [_metadata(medium.times_s)]
-        inputs["do_sample_frames"] = False
-    elif medium is not None:
-        inputs["images"] = list(torch.from_numpy(medium.frames).permute(0, 3, 1, 2))
-    if medium is not None:
-        inputs |= {"do_resize": False, "do_rescale": False, "do_normalize": False}
-    encoded = processor(**inputs)
-    suffix = "_videos" if kind == "video" else ""
-    seconds = encoded.get("second_per_grid_ts")
-    prompt = EncodedPrompt(
-        sample_id=sample_id,
-        input_ids=encoded["input_ids"][0],
-        token_types=encoded["mm_token_type_ids"][0].long()
-        if "mm_token_type_ids" in encoded
-        else torch.zeros_like(encoded["input_ids"][0]),
-        pixels=encoded.get(f"pixel_values{suffix}"),
-        pixel_scale=None if medium is None else PixelScale.of(_reader_of(processor, kind)),
-        grid_thw=encoded.get(f"{kind}_grid_thw"),
-        kind=kind,
-        second_per_grid=None if seconds is None else float(seconds[0]),
-        times_s=() if medium is None else medium.times_s,
-    )
-    _check_placeholders(prompt, processor)
-    return prompt
-
-
-def _reader_of(processor: ProcessorMixin, kind: str) -> Any:
-    return processor.video_processor if kind == "video" else processor.image_processor
-
-
-def _metadata(times_s: tuple[float, ...]) -> VideoMetadata:
-    """True times in the form that both processors read.
-
-    Qwen3-VL divides frame indices by the rate: at one frame a second an index is a time.
-    Qwen2.5-VL wants the mean rate of the sampled frames, which `total_num_frames` then fixes.
-    """
-    elapsed = times_s[-1] - times_s[0]
-    sampled_fps = (len(times_s) - 1) / elapsed if elapsed > 0 else 1.0
-    return VideoMetadata(
-        total_num_frames=len(times_s) / sampled_fps,  # type: ignore[arg-type]
-        fps=1.0,
-        frames_indices=list(times_s),  # type: ignore[arg-type]
-    )
-
-
-def _check_placeholders(prompt: EncodedPrompt, processor: ProcessorMixin) -> None:
-    placeholders = int((prompt.token_types > 0).sum())
-    features = 0
-    if prompt.grid_thw is not None:
-        merge_size = _reader_of(processor, prompt.kind).merge_size
-        features = int(prompt.grid_thw.prod(dim=-1).sum()) // merge_size**2
-    if prompt.kind != "text" and features == 0:
-        raise ValueError(f"sample {prompt.sample_id}: nothing is left of its medium in the prompt")
-    if placeholders != features:
-        raise ValueError(
-            f"sample {prompt.sample_id}: {placeholders} vision placeholders for {features} vision "
-            "features; the chat template or the media of this sample do not fit the processor"
-        )

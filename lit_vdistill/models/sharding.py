@@ -16,6 +16,9 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from lit_vdistill.models.families import tower_of
 
 _MARGIN = 1.2
 """Free memory over the weights' size that is asked for: the rest is activations and caches."""
@@ -47,11 +50,13 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     does for any root. Without a backward pass it stays whole.
 
     Args:
-        network: A backbone with `visual` and `language_model`, and heads beside it.
+        network: A backbone and heads beside it.
         mesh: The processes that share the weights.
     """
-    backbone: Any = next(part for part in network.children() if hasattr(part, "visual"))
-    for unit in (backbone.visual, *backbone.language_model.layers):
+    backbone: Any = next(p for p in network.children() if isinstance(p, PreTrainedModel))
+    tower = tower_of(backbone)
+    looking = [*tower] if isinstance(tower, nn.ModuleList) else [tower]
+    for unit in (*looking, *backbone.language_model.layers):
         fully_shard(unit, mesh=mesh)
     root = fully_shard(network, mesh=mesh)
 
@@ -62,7 +67,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
             root.unshard()
 
     heads = [part for part in network.children() if part is not backbone]
-    for module in (backbone.visual, backbone.language_model.embed_tokens, *heads):
+    for module in (*looking, backbone.language_model.embed_tokens, *heads):
         module.register_forward_pre_hook(begin, prepend=True)
 
 

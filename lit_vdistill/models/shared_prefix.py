@@ -121,6 +121,6 @@ AttentionInterface.register(_PREFIX + "sdpa", _planned(sdpa_attention_forward))
 AttentionMaskInterface.register(_PREFIX + "sdpa", sdpa_mask)
 AttentionInterface.register(_PREFIX + "flash_attention_2", _planned(flash_attention_forward))
 AttentionMaskInterface.register(_PREFIX + "flash_attention_2", flash_attention_mask)
-# Transformers refuses FlexAttention for Qwen-VL by name; without a plan SDPA serves.
+# Transformers refuses FlexAttention for these networks by name; without a plan SDPA serves.
 AttentionInterface.register(_PREFIX + "flex_attention", _planned(sdpa_attention_forward))
 AttentionMaskInterface.register(_PREFIX + "flex_attention", sdpa_mask)

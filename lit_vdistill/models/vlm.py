@@ -1,4 +1,4 @@
-"""Loading any Qwen-VL, tiny or real, local or from a hub, by the same call."""
+"""Loading any network, tiny or real, local or from a hub, by the same call."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +9,15 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from lit_vdistill.models.families import family_of
 from lit_vdistill.models.forward import SharedPrefix
 from lit_vdistill.models.head import OneCallHead
 from lit_vdistill.models.sharding import is_zero3_sharded
-from lit_vdistill.models.shared_prefix import AttentionKernel, enable_plans
+from lit_vdistill.models.shared_prefix import AttentionKernel
 from lit_vdistill.models.tiny import build_tiny_model, build_tiny_processor
-from lit_vdistill.models.vision import speed_up_vision
 
 _TINY = "tiny/"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_FAMILIES = ("qwen3_vl", "qwen2_5_vl")
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
 
     Raises:
         FileNotFoundError: When the path leads nowhere; see `check_network`.
-        ValueError: For an architecture other than Qwen3-VL and Qwen2.5-VL.
+        ValueError: For one of no family in `models/families`.
     """
     if config.path.startswith(_TINY):
         model = build_tiny_model(config.path.removeprefix(_TINY))
@@ -112,24 +111,19 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
         # Transformers keeps all renamings that there are for older checkpoints, used or not, and
         # would undo them on export: names that no checkpoint of these families has.
         vars(model).pop("_weight_conversions", None)
-    if model.config.model_type not in _FAMILIES:
-        raise ValueError(
-            f"model path '{config.path}' holds a '{model.config.model_type}', expected one of "
-            f"{_FAMILIES}: M-RoPE positions and vision features are read the way these have them"
-        )
+    family = family_of(model.config)
     model.set_attn_implementation(_stock_kernel(config.attn_implementation))
-    enable_plans(model, config.attn_implementation)
-    speed_up_vision(model)
+    family.prepare(model, config.attn_implementation)
     OneCallHead.convert(model.lm_head)
     model.model.shared_prefix = config.shared_prefix
-    model.model.visual.requires_grad_(not config.freeze_vision)
+    family.tower(model.model).requires_grad_(not config.freeze_vision)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.train()
 
 
 def _stock_kernel(kernel: AttentionKernel) -> str:
-    """What transformers is asked for: it refuses FlexAttention for Qwen-VL."""
+    """What transformers is asked for: it refuses FlexAttention for these families."""
     return "sdpa" if kernel == "flex_attention" else kernel
 
 

@@ -7,7 +7,6 @@ The vision tower and the prompt run once a prompt; all of its rollouts decode be
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models import meter
-from lit_vdistill.models.forward import encode_vision, rope_positions, vision_inputs
+from lit_vdistill.models.families import family_of
+from lit_vdistill.models.forward import encode_vision, rope_positions
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.sharding import (
     even_turns,
@@ -32,9 +32,6 @@ from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
 from lit_vdistill.types import Rollout
 
 logger = logging.getLogger(__name__)
-_NEVER_SAMPLED = (
-    "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-)  # fmt: skip
 _COMPACT_BELOW = 0.75
 """Finished rows leave the batch once the running share has fallen to this; leaving copies what the
 others have sampled."""
@@ -88,7 +85,8 @@ class HFRolloutEngine:
         self.eos_id: int = self.tokenizer.eos_token_id
         self._has_gathered: bool | None = None
         known = self.tokenizer.get_vocab()
-        self.banned = torch.tensor([known[name] for name in _NEVER_SAMPLED if name in known])
+        never = family_of(model.config).never_sampled
+        self.banned = torch.tensor([known[name] for name in never if name in known])
 
     def generate(
         self,
@@ -178,7 +176,7 @@ class HFRolloutEngine:
             torch.cat([prompt.input_ids for prompt in prompts])[None],
             torch.cat([positions for positions, _ in placed], dim=1)[:, None],
             cache,
-            mm_encoder_outputs=vision_inputs(prompts),
+            prompts,
         )
         ends = torch.tensor(cache.lengths, device=hidden.device).cumsum(0) - 1
         following = torch.tensor([place for _, place in placed], device=hidden.device)
@@ -189,17 +187,23 @@ class HFRolloutEngine:
 
         In step, the network's own forward pass: its hooks gather the weights.
         """
-        language_model = self.model.model.language_model
-        if not in_step and is_decodable(language_model):
-            return TokenDecoder(language_model, positions, limit)
+        backbone = self.model.model
+        if not in_step and is_decodable(backbone):
+            return TokenDecoder(backbone, positions, limit)
         return lambda ids, places, cache: self._hidden(
             ids[:, None], places.expand(3, -1)[..., None], cache
         )[:, -1]
 
-    def _hidden(self, ids: Tensor, positions: Tensor, plan: AttentionPlan, **vision: Any) -> Tensor:
-        return self.model.model(
-            input_ids=ids, position_ids=positions, attention_plan=plan, use_cache=False, **vision
-        ).last_hidden_state
+    def _hidden(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        plan: AttentionPlan,
+        prompts: Sequence[EncodedPrompt] = (),
+    ) -> Tensor:
+        backbone = self.model.model
+        family = family_of(backbone.config)
+        return family.hidden_states(backbone, ids, positions, prompts, plan)
 
     def _is_over(self, is_done: bool, in_step: bool) -> bool:
         """Whether decoding ends, here or, in step, everywhere."""

@@ -11,8 +11,9 @@ from transformers import ProcessorMixin
 
 from lit_vdistill.data.batch import Item
 from lit_vdistill.models.discriminator import Discriminator
+from lit_vdistill.models.encode import encode_prompt
 from lit_vdistill.models.layout import Row
-from lit_vdistill.models.prompt import EncodedPrompt, encode_prompt
+from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.tokens import response_ids, spelt_out
 from lit_vdistill.objectives.adversarial import PairWeight, pair_weights, pairwise_total
 from lit_vdistill.responses.prompts import SHORT, render_messages

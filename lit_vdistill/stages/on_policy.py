@@ -28,12 +28,14 @@ from lit_vdistill.rewards import Reward, composite_reward, reward_breakdown
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.averages import StepMetrics
 from lit_vdistill.stages.method import Kept, TokenMethod
+from lit_vdistill.stages.optimizer import OptimConfig
 from lit_vdistill.stages.piece_metrics import describe_rewards, describe_tokens
 from lit_vdistill.stages.pieces import cut
 from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.resampling import replace_without_signal
 from lit_vdistill.stages.step import Experience, GroupScores, PieceOutcome, StepRecord, Window
-from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
+from lit_vdistill.stages.validation import ValidationConfig
+from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.stages.window_state import load_window, save_window, saved_window
 from lit_vdistill.types import RolloutGroup
 

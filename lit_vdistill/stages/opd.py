@@ -12,9 +12,10 @@ from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.distillation import Distillation, DistillConfig, Reading
 from lit_vdistill.stages.method import Kept, TokenMethod
 from lit_vdistill.stages.on_policy import OnPolicyModule
+from lit_vdistill.stages.optimizer import OptimConfig
 from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.step import Experience
-from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
+from lit_vdistill.stages.validation import ValidationConfig
 
 
 class OPDModule(OnPolicyModule):

@@ -1,7 +1,8 @@
-"""AdamW in which a parameter group can rest, what of a network does not decay, clipping."""
+"""AdamW and its schedule: groups that can rest, what does not decay, clipping."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,9 +10,30 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from lit_vdistill.objectives.schedules import Decay
+
 ADAM_EPS = 1e-8
 QUIET = 2.0**-7
 """Factor on the gradients of networks beside the policy where all are clipped as one."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How the policy is updated: AdamW, its schedule, and how much goes through at once."""
+
+    lr: float = 2e-6
+    """Peak learning rate of the policy (R-MSD §4.1.3)."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled decay of all but norms and biases; R-MSD names none."""
+    warmup_ratio: float = 0.03
+    """Share of the run over which the rate rises."""
+    decay: Decay = "cosine"
+    """What follows: `cosine` or `linear` to 0, or `constant`."""
+    horizon: int = 0
+    """Optimizer steps of the schedule, however long the run is; 0 = `trainer.max_steps`."""
+    max_tokens: int = 32768
+    """Tokens of one forward and backward pass: prompts and, for each completion, the longest it may
+    be. A step goes through in `trainer.accumulate_grad_batches` pieces within it."""
 
 
 def quiet(loss: Float[Tensor, ""]) -> Float[Tensor, ""]:

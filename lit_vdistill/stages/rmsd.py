@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_vdistill.models.discriminator import Discriminator, ReadOut
+from lit_vdistill.models.families import tower_of
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.adversarial import PairWeight, RewardTransform, discriminator_reward
 from lit_vdistill.pool.matching import MatchingConfig
@@ -24,9 +25,10 @@ from lit_vdistill.stages.critique import (
 )
 from lit_vdistill.stages.matches import Match, check_pool_size, columns, match_teachers, pairs_of
 from lit_vdistill.stages.on_policy import OnPolicyModule
+from lit_vdistill.stages.optimizer import OptimConfig
 from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.step import Experience, GroupScores
-from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
+from lit_vdistill.stages.validation import ValidationConfig
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,9 @@ class RMSDModule(OnPolicyModule):
         assert self.policy is not None
         if self.disc_config.reward_weight:
             self.discriminator = Discriminator(self.copy_of_start(), self.disc_config.read_out)
-            trained = any(p.requires_grad for p in self.policy.model.visual.parameters())
+            trained = any(p.requires_grad for p in tower_of(self.policy.model).parameters())
             self.discriminator.requires_grad_()
-            self.discriminator.backbone.visual.requires_grad_(trained)
+            tower_of(self.discriminator.backbone).requires_grad_(trained)
 
     @property
     def is_warming_up(self) -> bool:

@@ -14,11 +14,12 @@ from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.distillation import Distillation, DistillConfig, Reading
 from lit_vdistill.stages.method import Kept, TokenMethod
+from lit_vdistill.stages.optimizer import OptimConfig
 from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.replay import replay_rows
 from lit_vdistill.stages.self_teacher import SelfTeacherModule
 from lit_vdistill.stages.step import Experience
-from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
+from lit_vdistill.stages.validation import ValidationConfig
 
 
 @dataclass(frozen=True)

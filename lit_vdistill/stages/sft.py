@@ -24,8 +24,10 @@ from lit_vdistill.responses.prompts import Conditioning, Telling, privileged_tex
 from lit_vdistill.rewards import Reward, reward_breakdown
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.matches import check_pool_size
+from lit_vdistill.stages.optimizer import OptimConfig
 from lit_vdistill.stages.pieces import cut
-from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig, VLMStage
+from lit_vdistill.stages.validation import ValidationConfig
+from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.types import ScoredResponse
 
 _LEVELS: tuple[Conditioning, ...] = ("answer", "evidence", "feedback")

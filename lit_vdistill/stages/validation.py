@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
 from torchmetrics import Metric
@@ -23,6 +24,16 @@ from lit_vdistill.types import Rollout, VideoSample
 
 _RECALLS = (0.3, 0.5, 0.7)
 _FACT_SHARES = ("facts", "facts_wrong", "facts_missing")
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """What is generated for held-out samples."""
+
+    num_samples: int = 8
+    """Sampled answers beside the greedy one, k of `mean_at_k`; 0 for none."""
+    temperature: float = 1.0
+    """Temperature of the sampled answers."""
 
 
 class Validation(nn.Module):

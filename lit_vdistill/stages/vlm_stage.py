@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,13 +16,14 @@ from transformers import PreTrainedModel
 
 from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.models import meter
+from lit_vdistill.models.families import tower_of
 from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import verify_shared_prefix
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.sharding import even_turns, is_sharded, shard
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
-from lit_vdistill.objectives.schedules import Decay, learning_rate_factor
+from lit_vdistill.objectives.schedules import learning_rate_factor
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import SamplingConfig, check_rollouts, token_turns
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
@@ -30,6 +31,7 @@ from lit_vdistill.stages.finite import gradient_error
 from lit_vdistill.stages.loop import StepLoop
 from lit_vdistill.stages.optimizer import (
     ADAM_EPS,
+    OptimConfig,
     RestingAdamW,
     clip_to_norm,
     gradients_of,
@@ -38,38 +40,9 @@ from lit_vdistill.stages.optimizer import (
     total_norm,
     with_decay,
 )
-from lit_vdistill.stages.validation import Validation, greedy_scores
+from lit_vdistill.stages.validation import Validation, ValidationConfig, greedy_scores
 from lit_vdistill.tracking.predictions import Prediction
 from lit_vdistill.types import Rollout
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """How the policy is updated: AdamW, its schedule, and how much goes through at once."""
-
-    lr: float = 2e-6
-    """Peak learning rate of the policy (R-MSD §4.1.3)."""
-    weight_decay: float = 0.0
-    """AdamW's decoupled decay of all but norms and biases; R-MSD names none."""
-    warmup_ratio: float = 0.03
-    """Share of the run over which the rate rises."""
-    decay: Decay = "cosine"
-    """What follows: `cosine` or `linear` to 0, or `constant`."""
-    horizon: int = 0
-    """Optimizer steps of the schedule, however long the run is; 0 = `trainer.max_steps`."""
-    max_tokens: int = 32768
-    """Tokens of one forward and backward pass: prompts and, for each completion, the longest it may
-    be. A step goes through in `trainer.accumulate_grad_batches` pieces within it."""
-
-
-@dataclass(frozen=True)
-class ValidationConfig:
-    """What is generated for held-out samples."""
-
-    num_samples: int = 8
-    """Sampled answers beside the greedy one, k of `mean_at_k`; 0 for none."""
-    temperature: float = 1.0
-    """Temperature of the sampled answers."""
 
 
 class VLMStage(StepLoop):
@@ -233,7 +206,7 @@ class VLMStage(StepLoop):
         bound = max(self.sampling.max_tokens, *sizes, 1)
         seen: list[EncodedPrompt] = []
         turns = token_turns(sizes, bound)
-        if is_sharded(self.policy.model.visual):
+        if is_sharded(tower_of(self.policy.model)):
             turns = even_turns(turns, self.device)
         with torch.no_grad():
             for turn in turns:

@@ -2,7 +2,7 @@
 
 import pytest
 
-FAMILIES = ["qwen3-vl", "qwen2.5-vl"]
+from tests.families import FAMILIES
 
 
 @pytest.fixture(params=FAMILIES)

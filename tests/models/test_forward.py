@@ -230,7 +230,7 @@ def test_positions_are_found_with_the_features_and_outlive_a_cut(family, prompts
     left = [rope_positions(model.model, prompt) for prompt in cut]
     with torch.no_grad():
         seen = encode_vision(model.model, prompts)
-    monkeypatch.setattr("lit_vdistill.models.forward.mrope_positions", None)
+    monkeypatch.setattr("lit_vdistill.models.families.qwen_vl.mrope_positions", None)
     short = [split_prompt(prompt, processor.tokenizer.eos_token_id)[0] for prompt in seen]
     for prompt, part, (positions, end), (head, stop) in zip(seen, short, whole, left, strict=True):
         assert torch.equal(rope_positions(model.model, prompt)[0], positions)

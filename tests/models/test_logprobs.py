@@ -21,6 +21,7 @@ from lit_vdistill.models.logprobs import (
 from lit_vdistill.objectives.divergence import divergence
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
+from tests.families import FAMILIES
 
 VOCAB, HIDDEN = 50, 16
 
@@ -196,7 +197,7 @@ def fields_of(scores):
     return [value for value in values if value is not None]
 
 
-@pytest.fixture(params=["qwen3-vl", "qwen2.5-vl"])
+@pytest.fixture(params=FAMILIES)
 def scene(request, families, make_prompt):
     """A copy of a network, a video prompt and a text, and completions."""
     model, processor = families[request.param]

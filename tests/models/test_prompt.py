@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from lit_vdistill.models.prompt import PromptFeatures, _check_placeholders, encode_prompt
+from lit_vdistill.models.encode import _check_placeholders, encode_prompt
+from lit_vdistill.models.prompt import PromptFeatures
 from lit_vdistill.models.tokens import response_ids
 from lit_vdistill.types import Medium
+from tests.families import FAMILIES
 
 MESSAGES = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "When?"}]}]
 
@@ -95,7 +97,7 @@ def test_a_placeholder_in_a_teachers_text_stays_text(families):
     assert processor.tokenizer.decode(ids) == "see <|video_pad|> here<|im_end|>"
 
 
-@pytest.mark.parametrize("name", ["qwen3-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("kind", ["video", "image"])
 @pytest.mark.parametrize("steps", [(True, True), (True, False), (False, True), (False, False)])
 def test_a_tower_reads_what_the_processor_would_have_made(

@@ -1,9 +1,10 @@
 import pytest
 
 from lit_vdistill.models.tokens import response_ids, spelt_out, token_spans
+from tests.families import FAMILIES
 
 
-@pytest.mark.parametrize("family", ["qwen3-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     "text",
     [
@@ -30,7 +31,7 @@ def test_a_character_of_several_tokens_belongs_to_the_last(families):
     assert token_spans(processor, ids) == [(0, 0)] * (len(ids) - 1) + [(0, 1)]
 
 
-@pytest.mark.parametrize("family", ["qwen3-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_control_tokens_of_a_question_are_spelt_out(families, make_prompt, family):
     """They open no turn, and ask for no pixels."""
     processor = families[family][1]

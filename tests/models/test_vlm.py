@@ -3,9 +3,10 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
+from tests.families import FAMILIES
 
 
-@pytest.mark.parametrize("family", ["qwen3-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_tiny_students_are_real_and_small(families, family, tmp_path):
     model, processor = families[family]
     assert 1e6 < sum(p.numel() for p in model.parameters()) < 3e6

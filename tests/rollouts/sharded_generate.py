@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lit_vdistill.models.prompt import encode_prompt
+from lit_vdistill.models.encode import encode_prompt
 from lit_vdistill.models.sharding import Room, is_sharded, shard
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 from lit_vdistill.rollouts import hf_engine

@@ -6,9 +6,10 @@ import torch
 from lit_vdistill.rollouts import hf_engine
 from lit_vdistill.rollouts.decoder import TokenDecoder, is_decodable
 from lit_vdistill.rollouts.engine import SamplingConfig
+from tests.families import FAMILIES
 
 
-@pytest.fixture(params=["qwen3-vl", "qwen2.5-vl"])
+@pytest.fixture(params=FAMILIES)
 def family(request, families):
     return families[request.param]
 
@@ -30,7 +31,7 @@ def test_the_decoder_draws_what_the_stock_forward_pass_does(
     with mixed:
         ours = engine.generate(prompts, 4, sampling, seed=3)
         assert len(calls) == 9
-        monkeypatch.setattr(hf_engine, "is_decodable", lambda language_model: False)
+        monkeypatch.setattr(hf_engine, "is_decodable", lambda backbone: False)
         stock = engine.generate(prompts, 4, sampling, seed=3)
     assert len(calls) == 9
     for one, other in zip((r for g in ours for r in g), (r for g in stock for r in g), strict=True):
@@ -39,15 +40,16 @@ def test_the_decoder_draws_what_the_stock_forward_pass_does(
 
 
 def test_what_the_decoder_does_not_know_is_left_to_the_network(family):
-    language_model = family[0].model.language_model
-    assert is_decodable(language_model)
+    backbone = family[0].model
+    assert is_decodable(backbone)
 
-    class OtherLayer(type(language_model.layers[0])):
+    class OtherLayer(type(backbone.language_model.layers[0])):
         pass
 
-    layer, kind = language_model.layers[0], type(language_model.layers[0])
+    layer = backbone.language_model.layers[0]
+    kind = type(layer)
     layer.__class__ = OtherLayer
     try:
-        assert not is_decodable(language_model)
+        assert not is_decodable(backbone)
     finally:
         layer.__class__ = kind

@@ -9,11 +9,12 @@ from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms, token_turns
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine, _inverse_cdf
+from tests.families import FAMILIES
 
 SAMPLING = SamplingConfig(max_completion_tokens=12)
 
 
-@pytest.fixture(params=["qwen3-vl", "qwen2.5-vl"])
+@pytest.fixture(params=FAMILIES)
 def family(request, families):
     return families[request.param]
 

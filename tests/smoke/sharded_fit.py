@@ -38,11 +38,12 @@ from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages import optimizer, vlm_stage
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.opd import DistillConfig, OPDModule
+from lit_vdistill.stages.optimizer import OptimConfig
 from lit_vdistill.stages.replay import CreditConfig
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
 from lit_vdistill.stages.sft import SFTModule
+from lit_vdistill.stages.validation import ValidationConfig
 from lit_vdistill.stages.visd import VISDModule
-from lit_vdistill.stages.vlm_stage import OptimConfig, ValidationConfig
 
 RATES = {"sgd": 8e-3, "adamw": 1e-4}
 

@@ -8,7 +8,7 @@ from lit_vdistill.rewards import Content
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages import OnPolicyModule
 from lit_vdistill.stages.on_policy import PolicyLossConfig
-from lit_vdistill.stages.vlm_stage import OptimConfig
+from lit_vdistill.stages.optimizer import OptimConfig
 
 
 @pytest.fixture

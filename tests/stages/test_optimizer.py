@@ -14,6 +14,7 @@ from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.on_policy import PolicyLossConfig
 from lit_vdistill.stages.optimizer import (
+    OptimConfig,
     RestingAdamW,
     clip_to_norm,
     gradients_of,
@@ -22,7 +23,6 @@ from lit_vdistill.stages.optimizer import (
 )
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
 from lit_vdistill.stages.sft import SFTModule
-from lit_vdistill.stages.vlm_stage import OptimConfig
 
 RIGHT = "<think>t</think><answer>B</answer>"
 WRONG = "<think>t</think><answer>A</answer>"

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from lit_vdistill.models.families.mrope import mrope_positions
 from lit_vdistill.models.forward import rope_positions
-from lit_vdistill.models.positions import mrope_positions
 
 
 def test_a_videos_times_push_the_text_behind_it():

@@ -1,6 +1,6 @@
-"""The vision tower's two slow spots, computed otherwise with the same result.
+"""Two slow spots of the Qwen-VL towers, computed otherwise with the same result.
 
-Its patch embedding is a convolution whose windows do not overlap: a matrix product, for which
+Their patch embedding is a convolution whose windows do not overlap: a matrix product, for which
 convolution kernels are slow (most of a small tower's backward pass on CPU). And SDPA is called by
 transformers once a frame, where all frames of a video can be one batch.
 """
@@ -19,9 +19,9 @@ _BATCHED = "batched_frames_called_as_flash"
 """Transformers hands all frames over in one call to names that contain `flash`."""
 
 
-def speed_up_vision(model: PreTrainedModel) -> None:
+def speed_up_tower(model: PreTrainedModel, tower: Any) -> None:
     """Replace both, in place; names, shapes and values of the weights stay."""
-    embed = model.model.visual.patch_embed
+    embed = tower.patch_embed
     embed.proj = _PatchProjection.of(embed.proj)
     if model.config.vision_config._attn_implementation == "sdpa":
         model.set_attn_implementation({"vision_config": _BATCHED})

@@ -3,19 +3,21 @@ import copy
 import numpy as np
 import pytest
 
+from lit_vdistill.models.encode import encode_prompt
+from lit_vdistill.models.families import patch_tower
+from lit_vdistill.models.families.patch_tower import speed_up_tower
 from lit_vdistill.models.forward import encode_vision
-from lit_vdistill.models.prompt import encode_prompt
 from lit_vdistill.models.tiny import build_tiny_model
-from lit_vdistill.models.vision import speed_up_vision
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 from lit_vdistill.types import Medium
+from tests.families import FAMILIES
 
 
-@pytest.mark.parametrize("family", ["qwen3-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_faster_tower_computes_the_same(family, make_prompt):
     """Videos of unequal size, whose frames (and, for Qwen2.5-VL, windows) differ in number."""
     processor = load_processor(f"tiny/{family}")
-    edge = 64 if family == "qwen3-vl" else 84
+    edge = 84 if family == "qwen2.5-vl" else 64
     medium = Medium(
         "video", np.full((4, edge, 2 * edge, 3), 9, dtype=np.uint8), (0.0, 1.0, 2.0, 3.0)
     )
@@ -24,7 +26,7 @@ def test_a_faster_tower_computes_the_same(family, make_prompt):
     prompts = [make_prompt(processor, "a"), make_prompt(processor, "b", "image"), wide]
     stock = build_tiny_model(family)
     faster = copy.deepcopy(stock)
-    speed_up_vision(faster)
+    speed_up_tower(faster, faster.model.visual)
     assert faster.state_dict().keys() == stock.state_dict().keys()
 
     def outputs_and_gradients(model):
@@ -41,12 +43,10 @@ def test_a_faster_tower_computes_the_same(family, make_prompt):
 
 
 def test_neighbours_of_one_size_are_one_call(make_prompt, monkeypatch):
-    from lit_vdistill.models import vision
-
     calls = []
-    stock = vision.scaled_dot_product_attention
+    stock = patch_tower.scaled_dot_product_attention
     monkeypatch.setattr(
-        vision,
+        patch_tower,
         "scaled_dot_product_attention",
         lambda q, *a, **k: calls.append(len(q)) or stock(q, *a, **k),
     )

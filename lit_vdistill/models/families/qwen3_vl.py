@@ -1,0 +1,16 @@
+"""Qwen3-VL: a video's times are text between its frames; boxes are thousandths of the frame."""
+
+from typing import ClassVar
+
+from torch import nn
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextDecoderLayer
+
+from lit_vdistill.models.families.qwen_vl import QwenVL
+
+
+class Qwen3VL(QwenVL):
+    """`model_type` qwen3_vl; arXiv:2511.21631."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
+    processor: ClassVar[str] = "Qwen3VLProcessor"
+    decoder_layers: ClassVar[tuple[type[nn.Module], ...]] = (Qwen3VLTextDecoderLayer,)
