@@ -94,11 +94,11 @@ def make_prompt():
     import numpy as np
 
     from lit_vdistill.models.encode import encode_prompt
+    from lit_vdistill.models.families import family_of_processor
     from lit_vdistill.types import Medium
 
     def build(processor, name, kind="video", question="When is the red shape visible?", frames=0):
-        video = processor.video_processor
-        edge = video.patch_size * video.merge_size * 2
+        edge = family_of_processor(processor).frame_factor(processor) * 2
         content = [{"type": "text", "text": question}]
         medium = None
         if kind != "text":

@@ -83,7 +83,7 @@ def encode_vision(
 def _look(
     backbone: Backbone, pixels: Float[Tensor, "patches values"], grids: Int[Tensor, "media 3"]
 ) -> MediaFeatures:
-    meter.count_patches(len(pixels))
+    meter.count_patches(int(grids.prod(dim=-1).sum()))
     family = family_of(backbone.config)
     device = next(family.tower(backbone).parameters()).device
     return family.look(backbone, pixels.to(device), grids.to(device))

@@ -1,4 +1,4 @@
-"""Attention in which all completions of a prompt look at one copy of it.
+"""How all completions of a prompt go on from one copy of it.
 
 Transformers calls the attention functions that are registered here for the language model of every
 network that `enable_plans` has been given. Without a plan they are the stock ones. With a plan,
@@ -8,11 +8,13 @@ which the forward call hands down as `attention_plan=`, the plan says who looks 
     VarlenAttention    the same two passes by FlashAttention's kernel for unequal lengths
     BlockAttention     FlexAttention with a block mask; keys are never copied
 
-None of them (`models/plans/`) builds an L x L mask. The rollout engine's cache is a plan too
-(`rollouts/shared_cache.py`).
+None of them (`models/plans/`) builds an L x L mask. Layers that keep a state instead of keys and
+values ask the same plan whose state goes on (`models/plans/states.py`). The rollout engine's cache
+is a plan too (`rollouts/shared_cache.py`).
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -25,6 +27,7 @@ from transformers.masking_utils import flash_attention_mask, sdpa_mask
 
 from lit_vdistill.models.plans.block import BlockAttention
 from lit_vdistill.models.plans.groups import PrefixGroup
+from lit_vdistill.models.plans.states import Recurrence, SharedStates
 from lit_vdistill.models.plans.two_pass import TwoPassAttention
 from lit_vdistill.models.plans.varlen import VarlenAttention
 
@@ -33,8 +36,19 @@ _PREFIX = "planned_"
 
 
 @runtime_checkable
+class Attention(Protocol):
+    """Who looks at whom."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """See `AttentionPlan`."""
+        ...
+
+
+@runtime_checkable
 class AttentionPlan(Protocol):
-    """Who looks at whom in one forward pass."""
+    """Who looks at whom in one forward pass, and whose state goes on."""
 
     def attend(
         self,
@@ -46,6 +60,32 @@ class AttentionPlan(Protocol):
     ) -> Float[Tensor, "batch seq heads dim"]:
         """Attention of one layer; `scaling` multiplies the scores."""
         ...
+
+    def carry(
+        self, layer: int, inputs: Float[Tensor, "batch seq channels"], recurrence: Recurrence
+    ) -> Float[Tensor, "batch seq heads dim"]:
+        """What the tokens read in one recurrent layer."""
+        ...
+
+
+class PackedPlan:
+    """One flat sequence, in which completions see their prompt and themselves."""
+
+    def __init__(
+        self, attention: Attention, groups: Sequence[PrefixGroup], device: torch.device
+    ) -> None:
+        """Say by which kernel; `device` is the tokens'."""
+        self.attend = attention.attend
+        self._groups, self._device = groups, device
+
+    @cached_property
+    def states(self) -> SharedStates:
+        """Prepared where a layer asks for it first."""
+        return SharedStates(self._groups, self._device)
+
+    def carry(self, layer: int, inputs: Tensor, recurrence: Recurrence) -> Tensor:
+        """See `AttentionPlan`."""
+        return self.states.carry(inputs, recurrence)
 
 
 def enable_plans(model: PreTrainedModel, kernel: AttentionKernel) -> None:
@@ -71,12 +111,16 @@ def kernel_of(backbone: Any) -> AttentionKernel:
 def packed_plan(
     kernel: AttentionKernel, groups: Sequence[PrefixGroup], device: torch.device
 ) -> AttentionPlan:
-    """The plan by which completions see their prompt and themselves."""
+    """The plan by which completions see their prompt and themselves, and go on from its state."""
     if kernel == "flash_attention_2":
         from flash_attn import flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
 
-        return VarlenAttention(groups, device, flash_attn_varlen_func)
-    return (BlockAttention if kernel == "flex_attention" else TwoPassAttention)(groups, device)
+        attention = VarlenAttention(groups, device, flash_attn_varlen_func)
+    elif kernel == "flex_attention":
+        attention = BlockAttention(groups, device)
+    else:
+        attention = TwoPassAttention(groups, device)
+    return PackedPlan(attention, groups, device)
 
 
 def _planned(stock: Callable[..., Any]) -> Callable[..., Any]:

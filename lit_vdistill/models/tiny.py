@@ -4,12 +4,18 @@ The classes are those of transformers; only the sizes, the tokenizer and the ran
 ours. What `build_tiny_model` and `build_tiny_processor` return behaves as a loaded checkpoint.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     ProcessorMixin,
@@ -18,13 +24,19 @@ from transformers import (
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
+    Qwen3_5MoeConfig,
+    Qwen3_5MoeForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
 
-TINY_FAMILIES = ("qwen3-vl", "qwen2.5-vl")
+TINY_FAMILIES = ("qwen3-vl", "qwen3-vl-moe", "qwen2.5-vl", "qwen3.5", "qwen3.5-moe", "internvl3.5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,13 @@ _CONTROL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>",
     "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
+# Of the other house; behind all others, so that ids are alike in every family.
+_INTERNVL = {
+    "start_image_token": "<img>", "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>",
+}  # fmt: skip
+_TILE = 96
+"""Pixels: side of InternVL's tile here."""
 # Ordinary text to the decoder, so that rewards see them, but one token each.
 _TAGS = (
     "<think>", "</think>", "<answer>", "</answer>",
@@ -71,6 +90,12 @@ _CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+_INTERNVL_TEMPLATE = (
+    _CHAT_TEMPLATE
+    .replace("<|vision_start|><|video_pad|><|vision_end|>", "<video>\n")
+    .replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n")
+)  # fmt: skip
+
 
 def build_tiny_model(name: str) -> PreTrainedModel:
     """A student whose weights come from torch's global random state.
@@ -83,8 +108,7 @@ def build_tiny_model(name: str) -> PreTrainedModel:
     """
     family, size = _parse(name)
     tokenizer = _build_tokenizer()
-    build = _qwen3_model if family == "qwen3-vl" else _qwen2_5_model
-    model = build(tokenizer, size)
+    model = _BUILDERS[family.removesuffix("-moe")](tokenizer, size, family.endswith("-moe"))
     generation = model.generation_config
     assert generation is not None
     generation.eos_token_id, generation.pad_token_id = (
@@ -101,14 +125,16 @@ def build_tiny_processor(name: str) -> ProcessorMixin:
         ValueError: For an unknown family or size.
     """
     family, _ = _parse(name)
-    edge = 32 if family == "qwen3-vl" else 28
+    if family == "internvl3.5":
+        return _internvl_processor()
+    edge = 28 if family == "qwen2.5-vl" else 32
     pixels: dict[str, Any] = {
         "patch_size": edge // 2,
         "image_mean": [0.5] * 3,
         "image_std": [0.5] * 3,
         "size": {"shortest_edge": edge * edge, "longest_edge": edge * edge * 768},
     }
-    is_qwen3 = family == "qwen3-vl"
+    is_qwen3 = family != "qwen2.5-vl"
     video_class = Qwen3VLVideoProcessor if is_qwen3 else Qwen2VLVideoProcessor
     return (Qwen3VLProcessor if is_qwen3 else Qwen2_5_VLProcessor)(
         image_processor=Qwen2VLImageProcessor(**pixels),
@@ -130,8 +156,12 @@ def _parse(name: str) -> tuple[str, _Size]:
     return family, TINY_SIZES[size or "1m"]
 
 
-def _build_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE that knows the words of the embedded world and can spell any other."""
+def _build_tokenizer(named: Mapping[str, str] | None = None) -> PreTrainedTokenizerFast:
+    """Byte-level BPE that knows the words of the embedded world and can spell any other.
+
+    Args:
+        named: Control tokens beside `_CONTROL`, by the names under which a processor asks for them.
+    """
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -157,8 +187,12 @@ def _build_tokenizer() -> PreTrainedTokenizerFast:
     )
     backend.train_from_iterator(corpus, trainer)
     backend.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in _TAGS])
+    named = named or {}
+    backend.add_special_tokens([AddedToken(t, special=True) for t in named.values()])
+    extra: dict[str, Any] = {"extra_special_tokens": dict(named)} if named else {}
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
+        **extra,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=list(_CONTROL[3:]),
@@ -194,8 +228,9 @@ def _text_config(tokenizer: PreTrainedTokenizerFast, size: _Size) -> dict[str, A
     }
 
 
-def _rope(size: _Size) -> dict[str, Any]:
-    section = [size.head_dim // 4, size.head_dim // 8, size.head_dim // 8]
+def _rope(size: _Size, share: int = 1) -> dict[str, Any]:
+    quarter = size.head_dim // (4 * share)
+    section = [quarter, quarter // 2, quarter // 2]
     return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section}
 
 
@@ -205,7 +240,29 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {key: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for key, name in names.items()}
 
 
-def _qwen3_model(tokenizer: PreTrainedTokenizerFast, size: _Size) -> PreTrainedModel:
+def _experts(size: _Size) -> dict[str, Any]:
+    """Four, of which each token takes two; together as many weights as a dense layer."""
+    width = 3 * size.hidden // 4
+    return {
+        "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": width,
+        "shared_expert_intermediate_size": width,
+    }  # fmt: skip
+
+
+def _built(
+    kinds: tuple[Any, Any], text: dict[str, Any], vision: dict[str, Any],
+    tokenizer: PreTrainedTokenizerFast,
+) -> PreTrainedModel:  # fmt: skip
+    config_class, model_class = kinds
+    config = config_class(
+        text_config=text, vision_config=vision, tie_word_embeddings=True, **_token_ids(tokenizer)
+    )
+    return model_class(config)
+
+
+def _qwen3_model(
+    tokenizer: PreTrainedTokenizerFast, size: _Size, has_experts: bool
+) -> PreTrainedModel:
     text = _text_config(tokenizer, size) | {
         "head_dim": size.head_dim,
         "rope_parameters": _rope(size) | {"mrope_interleaved": True},
@@ -213,21 +270,98 @@ def _qwen3_model(tokenizer: PreTrainedTokenizerFast, size: _Size) -> PreTrainedM
     vision = _vision_config(size) | {
         "patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
     }  # fmt: skip
-    config = Qwen3VLConfig(
-        text_config=text, vision_config=vision, tie_word_embeddings=True, **_token_ids(tokenizer)
+    kinds = (
+        (Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration)
+        if has_experts
+        else (Qwen3VLConfig, Qwen3VLForConditionalGeneration)
     )
-    model = Qwen3VLForConditionalGeneration(config)
+    text |= _experts(size) if has_experts else {}
+    model = _built(kinds, text, vision, tokenizer)
     # As large as the patches that they are added to: a small one is learnt too late to say where.
     torch.nn.init.normal_(model.model.visual.pos_embed.weight)
     return model
 
 
-def _qwen2_5_model(tokenizer: PreTrainedTokenizerFast, size: _Size) -> PreTrainedModel:
+def _qwen2_5_model(
+    tokenizer: PreTrainedTokenizerFast, size: _Size, has_experts: bool
+) -> PreTrainedModel:
     text = _text_config(tokenizer, size) | {"rope_parameters": _rope(size)}
     vision = _vision_config(size) | {
         "patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1], "tokens_per_second": 2,
     }  # fmt: skip
-    config = Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, tie_word_embeddings=True, **_token_ids(tokenizer)
+    kinds = (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
+    return _built(kinds, text, vision, tokenizer)
+
+
+def _qwen3_5_model(
+    tokenizer: PreTrainedTokenizerFast, size: _Size, has_experts: bool
+) -> PreTrainedModel:
+    # Heads of half the size, as many of values as attention has of queries: as many weights as
+    # attention of the same width.
+    heads = size.hidden // size.head_dim
+    rope = _rope(size, share=2) | {"mrope_interleaved": True, "partial_rotary_factor": 0.5}
+    text = _text_config(tokenizer, size) | {
+        "head_dim": size.head_dim,
+        "rope_parameters": rope,
+        "layer_types": [
+            "full_attention" if place % 4 == 3 or place + 1 == size.layers else "linear_attention"
+            for place in range(size.layers)
+        ],
+        "linear_num_key_heads": heads // 2,
+        "linear_num_value_heads": heads,
+        "linear_key_head_dim": size.head_dim,
+        "linear_value_head_dim": size.head_dim,
+    }
+    vision = _vision_config(size) | {"patch_size": 16, "num_position_embeddings": 64}
+    kinds = (
+        (Qwen3_5MoeConfig, Qwen3_5MoeForConditionalGeneration)
+        if has_experts
+        else (Qwen3_5Config, Qwen3_5ForConditionalGeneration)
     )
-    return Qwen2_5_VLForConditionalGeneration(config)
+    text |= _experts(size) if has_experts else {}
+    model = _built(kinds, text, vision, tokenizer)
+    torch.nn.init.normal_(model.model.visual.pos_embed.weight)
+    return model
+
+
+def _internvl_model(
+    tokenizer: PreTrainedTokenizerFast, size: _Size, has_experts: bool
+) -> PreTrainedModel:
+    # Its decoder is Qwen3's; the number of tokens follows from the other house's tokenizer.
+    tokenizer = _build_tokenizer(_INTERNVL)
+    text = _text_config(tokenizer, size) | {"model_type": "qwen3", "head_dim": size.head_dim}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
+    vision = {
+        "hidden_size": size.tower_hidden, "intermediate_size": 2 * size.tower_hidden,
+        "num_hidden_layers": size.tower_layers,
+        "num_attention_heads": max(4, size.tower_hidden // 64),
+        "image_size": [_TILE, _TILE], "patch_size": [16, 16], "layer_scale_init_value": 1.0,
+        "initializer_range": 0.05,
+    }  # fmt: skip
+    config = InternVLConfig(
+        text_config=text, vision_config=vision, tie_word_embeddings=True,
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=(_TILE // 32) ** 2,
+    )  # fmt: skip
+    model = InternVLForConditionalGeneration(config)
+    torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embeddings)
+    return model
+
+
+def _internvl_processor() -> ProcessorMixin:
+    reading: dict[str, Any] = {
+        "size": {"height": _TILE, "width": _TILE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+    }  # fmt: skip
+    return InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(**reading),
+        tokenizer=_build_tokenizer(_INTERNVL),
+        video_processor=InternVLVideoProcessor(**reading),
+        image_seq_length=(_TILE // 32) ** 2,
+        chat_template=_INTERNVL_TEMPLATE,
+    )
+
+
+_BUILDERS = {
+    "qwen3-vl": _qwen3_model, "qwen2.5-vl": _qwen2_5_model, "qwen3.5": _qwen3_5_model,
+    "internvl3.5": _internvl_model,
+}  # fmt: skip

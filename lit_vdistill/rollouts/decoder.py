@@ -54,5 +54,6 @@ class TokenDecoder:
         for layer in self.model.layers:
             normed = layer.input_layernorm(hidden)
             hidden = hidden + self.family.mix_token(layer, normed, angles, cache)
-            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+            # Experts count sequences.
+            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden)[None])[0]
         return self.model.norm(hidden)

@@ -2,7 +2,8 @@
 
 `PromptCache` runs the prompts; `RolloutCache` decodes behind it. Memory is that of the prompts plus
 that of the sampled tokens, where a stock cache holds the prompt once a rollout and copies all of it
-at every step. Both are attention plans (`models/shared_prefix.py`).
+at every step. A recurrent layer's state has a fixed size: the prompt makes it once, and each
+rollout takes its own copy on. Both are attention plans (`models/shared_prefix.py`).
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from lit_vdistill.models.plans.states import LayerState, Recurrence
 from lit_vdistill.objectives.precision import widened
 
 
@@ -21,9 +23,11 @@ class PromptCache:
     def __init__(self, lengths: Sequence[int]) -> None:
         """Start empty, for prompts of these lengths."""
         self.lengths = list(lengths)
-        self.keys: list[Float[Tensor, "prompts kv_heads seq dim"]] = []
-        """A layer each, padded on the right."""
-        self.values: list[Float[Tensor, "prompts kv_heads seq dim"]] = []
+        self.keys: dict[int, Float[Tensor, "prompts kv_heads seq dim"]] = {}
+        """By layer, padded on the right."""
+        self.values: dict[int, Float[Tensor, "prompts kv_heads seq dim"]] = {}
+        self.states: dict[int, LayerState] = {}
+        """By recurrent layer, a row a prompt."""
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
@@ -34,9 +38,18 @@ class PromptCache:
             scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
             for q, k, v in zip(*parts, strict=True)
         ]
-        self.keys.append(self._padded(parts[1]))
-        self.values.append(self._padded(parts[2]))
+        self.keys[layer] = self._padded(parts[1])
+        self.values[layer] = self._padded(parts[2])
         return torch.cat(outputs, dim=2).transpose(1, 2)
+
+    def carry(self, layer: int, inputs: Tensor, recurrence: Recurrence) -> Tensor:
+        """See `AttentionPlan`; the batch is one flat sequence."""
+        found = [
+            recurrence(part, None, None, keeps_state=True)
+            for part in inputs.split(self.lengths, dim=1)
+        ]
+        self.states[layer] = LayerState.cat([state for _, state in found if state is not None])
+        return torch.cat([read for read, _ in found], dim=1)
 
     def _padded(self, parts: Sequence[Tensor]) -> Tensor:
         longest = max(self.lengths)
@@ -52,16 +65,17 @@ class RolloutCache:
 
     def __init__(self, prompts: PromptCache, num_rollouts: int, max_tokens: int) -> None:
         """Give every prompt `num_rollouts` rows, side by side, for at most `max_tokens` tokens."""
-        self.keys, self.values = prompts.keys, prompts.values
-        count, kv_heads, longest, dim = self.keys[0].shape
-        device = self.keys[0].device
+        self.keys, self.values = dict(prompts.keys), dict(prompts.values)
+        like = next(iter(self.keys.values()))
+        (count, kv_heads, longest, dim), device = like.shape, like.device
         lengths = torch.tensor(prompts.lengths, device=device)
         self.is_padding = (torch.arange(longest, device=device) >= lengths[:, None])[:, None, None]
         self.has_padding = bool(self.is_padding.any())
         shape = (count * num_rollouts, kv_heads, max_tokens, dim)
-        self.own_keys = [keys.new_empty(shape) for keys in self.keys]
-        self.own_values = [values.new_empty(shape) for values in self.values]
+        self.own_keys = {layer: keys.new_empty(shape) for layer, keys in self.keys.items()}
+        self.own_values = {layer: kept.new_empty(shape) for layer, kept in self.values.items()}
         self.owners = torch.arange(count, device=device).repeat_interleave(num_rollouts)
+        self.states = {layer: s.select(self.owners) for layer, s in prompts.states.items()}
         self.num_tokens = 0
         self._arrange()
 
@@ -72,14 +86,15 @@ class RolloutCache:
     def select(self, rows: Int[Tensor, " rows"]) -> None:
         """Keep these rows only, in rising order; prompts without one are dropped."""
         tokens = self.num_tokens
+        self.states = {layer: state.select(rows) for layer, state in self.states.items()}
         for own in (self.own_keys, self.own_values):
-            for layer, whole in enumerate(own):
+            for layer, whole in own.items():
                 own[layer] = kept = whole.new_empty(len(rows), *whole.shape[1:])
                 kept[:, :, :tokens] = whole[rows, :, :tokens]
         owners, self.owners = self.owners[rows].unique_consecutive(return_inverse=True)
         if len(owners) < len(self.is_padding):
-            self.keys = [keys[owners] for keys in self.keys]
-            self.values = [values[owners] for values in self.values]
+            self.keys = {layer: keys[owners] for layer, keys in self.keys.items()}
+            self.values = {layer: kept[owners] for layer, kept in self.values.items()}
             self.is_padding = self.is_padding[owners]
         self._arrange()
 
@@ -114,6 +129,13 @@ class RolloutCache:
         weights = widened(scores).softmax(dim=-1).to(value.dtype)
         shared = self._by_prompt(weights[..., :longest]) @ self.values[layer]
         return (self._by_row(shared) + weights[..., longest:] @ own_values).flatten(1)
+
+    def carry(self, layer: int, inputs: Tensor, recurrence: Recurrence) -> Tensor:
+        """See `AttentionPlan`; the batch is the rows, with one token each."""
+        read, state = recurrence(inputs, None, self.states[layer], keeps_state=True)
+        assert state is not None
+        self.states[layer] = state
+        return read
 
     def _arrange(self) -> None:
         """Index rows as a rectangle of prompts by rollouts; where rows have left, one repeats."""

@@ -7,10 +7,12 @@ from lit_vdistill.models.forward import completion_states
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.shared_prefix import (
     BlockAttention,
+    PackedPlan,
     TwoPassAttention,
     VarlenAttention,
     kernel_of,
 )
+from tests.families import FAMILIES
 
 ROWS = [Row(p, ids) for p in (0, 1) for ids in ((300, 301, 302), (310,), (320, 321))]
 
@@ -40,7 +42,7 @@ def strict_plans(varlen_in_the_open):
                 return attend(layer, *states_and_scaling)
 
             built.attend = strict
-            return built
+            return PackedPlan(built, groups, device)
 
         return plan
 
@@ -53,7 +55,7 @@ def strict_plans(varlen_in_the_open):
 
 @pytest.mark.parametrize("kernel", ["varlen", "two passes", "blocks"])
 @pytest.mark.parametrize("mode", ["bf16-mixed", "bf16-true"])
-@pytest.mark.parametrize("name", ["qwen3-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_kernels_get_the_half_precision_that_is_trained_in(
     name, mode, kernel, families, make_prompt, strict_plans, monkeypatch
 ):

@@ -9,7 +9,7 @@ from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.rollouts.engine import SamplingConfig, rollout_uniforms, token_turns
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine, _inverse_cdf
-from tests.families import FAMILIES
+from tests.families import FAMILIES, stock_media
 
 SAMPLING = SamplingConfig(max_completion_tokens=12)
 
@@ -51,9 +51,8 @@ def test_greedy_equals_stock_generate_token_by_token(engine, prompts, true_posit
     ):
         inputs = {"input_ids": prompt.input_ids[None]}
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        if prompt.grid_thw is not None:
-            pixels = "pixel_values_videos" if prompt.kind == "video" else "pixel_values"
-            inputs |= {pixels: prompt.tower_input(), f"{prompt.kind}_grid_thw": prompt.grid_thw}
+        inputs |= stock_media(engine.model, prompt)
+        if f"{prompt.kind}_grid_thw" in inputs:
             inputs["mm_token_type_ids"] = prompt.token_types[None]
         if prompt.second_per_grid is not None:
             inputs["second_per_grid_ts"] = torch.tensor([prompt.second_per_grid])
@@ -120,7 +119,10 @@ def test_rows_that_finish_leave_and_are_recorded_whole(engine, prompts):
 def test_vision_placeholders_are_never_sampled(engine, prompts):
     banned = set(engine.banned.tolist())
     config = engine.model.config
-    assert {config.image_token_id, config.video_token_id} <= banned
+    assert {
+        config.image_token_id,
+        getattr(config, "video_token_id", config.image_token_id),
+    } <= banned
     hot = SamplingConfig(max_completion_tokens=12, temperature=50.0)
     ids = {
         i for g in engine.generate(prompts, 16, hot, seed=0) for r in g for i in r.completion_ids

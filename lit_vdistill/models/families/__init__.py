@@ -8,10 +8,12 @@ from transformers import ProcessorMixin
 from lit_vdistill.models.families.family import Backbone as Backbone
 from lit_vdistill.models.families.family import Family as Family
 from lit_vdistill.models.families.family import MediaFeatures as MediaFeatures
+from lit_vdistill.models.families.internvl import InternVL
 from lit_vdistill.models.families.qwen2_5_vl import Qwen25VL
+from lit_vdistill.models.families.qwen3_5 import Qwen35
 from lit_vdistill.models.families.qwen3_vl import Qwen3VL
 
-FAMILIES: tuple[Family, ...] = (Qwen3VL(), Qwen25VL())
+FAMILIES: tuple[Family, ...] = (Qwen3VL(), Qwen35(), Qwen25VL(), InternVL())
 _BY_TYPE = {name: family for family in FAMILIES for name in family.model_types}
 _BY_PROCESSOR = {family.processor: family for family in reversed(FAMILIES)}
 

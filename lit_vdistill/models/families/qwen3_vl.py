@@ -4,13 +4,16 @@ from typing import ClassVar
 
 from torch import nn
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextDecoderLayer
+from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeTextDecoderLayer
 
 from lit_vdistill.models.families.qwen_vl import QwenVL
 
 
 class Qwen3VL(QwenVL):
-    """`model_type` qwen3_vl; arXiv:2511.21631."""
+    """Dense and mixtures of experts; arXiv:2511.21631."""
 
-    model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
+    model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl", "qwen3_vl_moe")
     processor: ClassVar[str] = "Qwen3VLProcessor"
-    decoder_layers: ClassVar[tuple[type[nn.Module], ...]] = (Qwen3VLTextDecoderLayer,)
+    decoder_layers: ClassVar[tuple[type[nn.Module], ...]] = (
+        Qwen3VLTextDecoderLayer, Qwen3VLMoeTextDecoderLayer,
+    )  # fmt: skip

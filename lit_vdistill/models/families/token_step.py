@@ -1,6 +1,6 @@
 """One token a row through a layer's attention, without what transformers adds to each call."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lit_vdistill.models.shared_prefix import AttentionPlan
 
 
+@runtime_checkable
 class TokenCache(AttentionPlan, Protocol):
     """A plan for decoding: it keeps keys, values and states of what was decoded."""
 

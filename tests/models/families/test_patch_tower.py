@@ -13,7 +13,7 @@ from lit_vdistill.types import Medium
 from tests.families import FAMILIES
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name.startswith("qwen")])
 def test_a_faster_tower_computes_the_same(family, make_prompt):
     """Videos of unequal size, whose frames (and, for Qwen2.5-VL, windows) differ in number."""
     processor = load_processor(f"tiny/{family}")

@@ -1,0 +1,125 @@
+"""Gated delta nets (arXiv:2412.06464) that go on from the state behind a shared prompt."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import silu, softplus
+from transformers.models.qwen3_5 import modeling_qwen3_5 as stock
+from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
+from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeGatedDeltaNet
+
+from lit_vdistill.models.plans.states import LayerState
+from lit_vdistill.models.shared_prefix import AttentionPlan
+from lit_vdistill.objectives.precision import widened
+
+_CHUNK = 64
+"""Tokens that the chunked rule takes at a time, at the most."""
+_CHUNK_STEP = 16
+
+
+class DepthwiseConv(nn.Conv1d):
+    """A causal depthwise convolution as a sum of shifted products, tokens before channels.
+
+    Kernels for it are slow on CPU, and padding on the left is its history here.
+    """
+
+    def forward(self, input: Float[Tensor, "rows history_and_seq channels"]) -> Tensor:
+        """Outputs of all tokens that have a whole history."""
+        size = input.shape[1] - self.kernel_size[0] + 1
+        taps = self.weight[:, 0].unbind(dim=1)
+        shifted = [input[:, i : i + size] * tap for i, tap in enumerate(taps)]
+        return torch.stack(shifted).sum(dim=0)
+
+
+class SharedDeltaNet(Qwen3_5GatedDeltaNet):
+    """A gated delta net whose tokens go on from where a plan says.
+
+    Without a plan it is the stock one, a sequence a row.
+    """
+
+    def forward(
+        self, hidden_states: Float[Tensor, "batch seq hidden"], *args: Any,
+        attention_plan: AttentionPlan | None = None, **others: Any,
+    ) -> Float[Tensor, "batch seq hidden"]:  # fmt: skip
+        """By the plan where there is one."""
+        if attention_plan is None:
+            return super().forward(hidden_states, *args, **others)
+        projected = torch.cat(
+            [part(hidden_states) for part in (self.in_proj_qkv, self.in_proj_b, self.in_proj_a)],
+            dim=-1,
+        )
+        read = attention_plan.carry(cast(int, self.layer_idx), projected, self.recur)
+        gate = self.in_proj_z(hidden_states).view(read.shape)
+        normed = self.norm(read.flatten(0, -2), gate.flatten(0, -2))
+        return self.out_proj(normed.view(*hidden_states.shape[:-1], -1))
+
+    def recur(
+        self,
+        inputs: Float[Tensor, "rows seq channels"],
+        lengths: Int[Tensor, " rows"] | None,
+        state: LayerState | None,
+        *,
+        keeps_state: bool,
+    ) -> tuple[Float[Tensor, "rows seq heads dim"], LayerState | None]:
+        """See `Recurrence`: convolution, then the delta rule."""
+        rows, width, _ = inputs.shape
+        heads = (self.conv_dim, self.num_v_heads, self.num_v_heads)
+        mixed, b, a = inputs.split(heads, dim=-1)
+        history = self.conv_kernel_size - 1
+        before = mixed.new_zeros(rows, history, self.conv_dim) if state is None else state.inputs
+        whole = torch.cat([before.to(mixed.dtype), mixed], dim=1)
+        convolved = silu(self.conv1d(whole))
+        query, key, value = convolved.split((self.key_dim, self.key_dim, self.value_dim), dim=-1)
+        # As the stock layer, at least in float32: A could be infinite.
+        decay = -widened(self.A_log).exp() * softplus(widened(a) + self.dt_bias)
+        strength = b.sigmoid()
+        if lengths is not None:
+            # What neither writes nor decays leaves the state as it is: padding is not read.
+            is_real = torch.arange(width, device=inputs.device) < lengths[:, None]
+            decay, strength = decay * is_real[..., None], strength * is_real[..., None]
+        read, memory = self._rule(
+            query.unflatten(-1, (-1, self.head_k_dim)), key.unflatten(-1, (-1, self.head_k_dim)),
+            value.unflatten(-1, (-1, self.head_v_dim)), decay, strength,
+            None if state is None else state.memory, keeps_state,
+        )  # fmt: skip
+        if not keeps_state:
+            return read, None
+        assert memory is not None
+        ends = torch.full((rows,), width, device=inputs.device) if lengths is None else lengths
+        last = ends[:, None] + torch.arange(history, device=inputs.device)
+        tail = whole.gather(1, last[..., None].expand(-1, -1, self.conv_dim))
+        return read, LayerState(tail, memory)
+
+    def _rule(
+        self, query: Tensor, key: Tensor, value: Tensor, decay: Tensor, strength: Tensor,
+        memory: Tensor | None, keeps_state: bool,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        width = query.shape[1]
+        if width == 1:
+            return stock.torch_recurrent_gated_delta_rule(
+                query, key, value, g=decay, beta=strength, initial_state=memory,
+                output_final_state=keeps_state, use_qk_l2norm_in_kernel=True,
+            )  # fmt: skip
+        # The reference pads to whole chunks; a kernel has a size of its own.
+        short = {} if query.is_cuda else {"chunk_size": _chunk_of(width)}
+        return stock.torch_chunk_gated_delta_rule(
+            query, key, value, g=decay, beta=strength, initial_state=memory,
+            output_final_state=keeps_state, use_qk_l2norm_in_kernel=True, **short,
+        )  # fmt: skip
+
+
+def share_states(layer: Qwen3_5GatedDeltaNet | Qwen3_5MoeGatedDeltaNet) -> None:
+    """Let a stock gated delta net take plans, in place; weights, names and hooks stay.
+
+    Beside experts it is another class of the same arithmetic.
+    """
+    layer.__class__ = SharedDeltaNet
+    convolution: Any = layer.conv1d
+    convolution.__class__ = DepthwiseConv
+
+
+def _chunk_of(width: int) -> int:
+    """Tokens that the chunked rule takes at a time, so that few are padding."""
+    return min(_CHUNK, -(-width // _CHUNK_STEP) * _CHUNK_STEP)

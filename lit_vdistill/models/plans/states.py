@@ -1,0 +1,148 @@
+"""Whose state goes on: layers that keep a state of fixed size instead of keys and values."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lit_vdistill.models.plans.gather import Gather
+from lit_vdistill.models.plans.groups import PrefixGroup, segments_of
+
+_STEP = 1.25
+"""Lengths within one such factor are padded to one."""
+_SHORT = 16
+"""Lengths up to this are padded to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerState:
+    """What a recurrent layer keeps of the tokens that it has read, a row a sequence."""
+
+    inputs: Float[Tensor, "rows history channels"]
+    """The last inputs of its convolution."""
+    memory: Float[Tensor, "rows heads key value"]
+
+    def select(self, rows: Int[Tensor, " chosen"]) -> "LayerState":
+        """The states of these rows, which may stand there several times."""
+        return LayerState(self.inputs.index_select(0, rows), self.memory.index_select(0, rows))
+
+    @classmethod
+    def cat(cls, parts: Sequence["LayerState"]) -> "LayerState":
+        """All rows of several."""
+        return cls(
+            torch.cat([part.inputs for part in parts]), torch.cat([part.memory for part in parts])
+        )
+
+
+@runtime_checkable
+class Recurrence(Protocol):
+    """The arithmetic of one recurrent layer over rows of tokens."""
+
+    def __call__(
+        self,
+        inputs: Float[Tensor, "rows seq channels"],
+        lengths: Int[Tensor, " rows"] | None,
+        state: LayerState | None,
+        *,
+        keeps_state: bool,
+    ) -> tuple[Float[Tensor, "rows seq heads dim"], LayerState | None]:
+        """What each token reads, and the state behind the last of each row.
+
+        Args:
+            inputs: What the layer has made of each token alone.
+            lengths: Tokens of each row, padding on the right; None where there is none.
+            state: Behind what came before; None where nothing did.
+            keeps_state: Whether the state behind is asked for.
+        """
+        ...
+
+
+class SharedStates:
+    """Prompts from nothing, each once; completions from the state behind their prompt."""
+
+    def __init__(self, groups: Sequence[PrefixGroup], device: torch.device) -> None:
+        """Prepare the index; `device` is the tokens'."""
+        length = groups[-1].stop
+        prompts, completions = [], []
+        for segment in segments_of(groups):
+            if not segment.prefix:
+                prompts.append((segment.own, 0))
+            elif segment.own:
+                completions.append((segment.own, len(prompts) - 1))
+        by_length = _by_length(prompts)
+        place = {index: row for row, index in enumerate(i for part in by_length for i in part)}
+        owned = [(own, place[owner]) for own, owner in completions]
+        self.prompts = [_Rows.of([prompts[i] for i in p], length, device) for p in by_length]
+        self.completions = [
+            _Rows.of([owned[i] for i in part], length, device) for part in _by_length(owned)
+        ]
+        parts = [*self.prompts, *self.completions]
+        slots = torch.cat([part.gather.index.cpu() for part in parts])
+        is_real = torch.cat([part.is_real for part in parts])
+        order = torch.empty(length, dtype=torch.long)
+        order[slots[is_real]] = is_real.nonzero()[:, 0]
+        self.order = Gather.of(order, torch.ones_like(order, dtype=torch.bool), len(slots), device)
+
+    def carry(
+        self, inputs: Float[Tensor, "1 seq channels"], recurrence: Recurrence
+    ) -> Float[Tensor, "1 seq heads dim"]:
+        """What each token of the flat sequence reads in one layer."""
+        outputs, states = [], []
+        for rows in self.prompts:
+            found, state = recurrence(
+                rows.of_flat(inputs[0]), rows.lengths, None, keeps_state=bool(self.completions)
+            )
+            outputs.append(found.flatten(0, 1))
+            if state is not None:
+                states.append(state)
+        behind = LayerState.cat(states) if states else None
+        for rows in self.completions:
+            assert behind is not None
+            found, _ = recurrence(
+                rows.of_flat(inputs[0]), rows.lengths, behind.select(rows.owners),
+                keeps_state=False,
+            )  # fmt: skip
+            outputs.append(found.flatten(0, 1))
+        return self.order(torch.cat(outputs))[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Sequences of similar length, padded on the right by repeating their last token."""
+
+    gather: Gather
+    is_real: Bool[Tensor, " slots"]
+    lengths: Int[Tensor, " rows"] | None
+    owners: Int[Tensor, " rows"]
+    """The state that each begins with."""
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[range, int]], total: int, device: torch.device) -> "_Rows":
+        starts = torch.tensor([own.start for own, _ in rows])[:, None]
+        lengths = torch.tensor([len(own) for own, _ in rows])
+        steps = torch.arange(int(lengths.max()))
+        is_real = (steps < lengths[:, None]).flatten()
+        index = (starts + steps.minimum(lengths[:, None] - 1)).flatten()
+        return cls(
+            gather=Gather.of(index, is_real, total, device),
+            is_real=is_real,
+            lengths=None if bool(is_real.all()) else lengths.to(device),
+            owners=torch.tensor([owner for _, owner in rows], device=device),
+        )
+
+    def of_flat(self, flat: Float[Tensor, "seq channels"]) -> Float[Tensor, "rows width channels"]:
+        """The rows' tokens."""
+        return self.gather(flat[:, None])[:, 0].unflatten(0, (len(self.owners), -1))
+
+
+def _by_length(rows: Sequence[tuple[range, int]]) -> list[list[int]]:
+    """Indices of rows that may be padded to one another."""
+    members: dict[int, list[int]] = {}
+    for index, (own, _) in enumerate(rows):
+        size = math.ceil(math.log(max(len(own), _SHORT), _STEP))
+        members.setdefault(size, []).append(index)
+    return list(members.values())
