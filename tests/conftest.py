@@ -17,7 +17,7 @@ import pytest
 import torchmetrics.text  # noqa: F401
 import transformers.processing_utils  # noqa: F401
 
-from tests.families import FAMILIES
+from tests.families import MODEL_TYPES
 
 # Tests kill processes, not machines: hundreds of checkpoints need not reach the disk.
 os.fsync = lambda file: None
@@ -62,7 +62,7 @@ def families():
     from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 
     built = {}
-    for family in FAMILIES:
+    for family in MODEL_TYPES:
         torch.manual_seed(0)
         path = f"tiny/{family}"
         built[family] = (load_model(VLMConfig(path)), load_processor(path))

@@ -1,6 +1,21 @@
-"""The tiny students that tests go through, one of each family."""
+"""The tiny students that tests go through, one of each family and kind."""
 
-FAMILIES = ("qwen3-vl", "qwen3-vl-moe", "qwen2.5-vl", "qwen3.5", "qwen3.5-moe", "internvl3.5")
+import pytest
+
+MODEL_TYPES = {
+    "qwen3-vl": "qwen3_vl",
+    "qwen3-vl-moe": "qwen3_vl_moe",
+    "qwen2.5-vl": "qwen2_5_vl",
+    "qwen3.5": "qwen3_5",
+    "qwen3.5-moe": "qwen3_5_moe",
+    "internvl3.5": "internvl",
+}
+_QUICK = ("qwen3-vl", "qwen3.5", "internvl3.5")
+"""One of each layout: keys and values, a state, another house. The others are the matrix's."""
+FAMILIES = [
+    pytest.param(name, marks=() if name in _QUICK else pytest.mark.matrix) for name in MODEL_TYPES
+]
+QWEN = [param for param in FAMILIES if param.values[0].startswith("qwen")]
 _DECAYS = ("linear_attn.A_log", "linear_attn.dt_bias", "linear_attn.in_proj_a.weight")
 
 

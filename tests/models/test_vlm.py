@@ -47,3 +47,16 @@ def test_wrong_paths_say_what_is_expected(tmp_path):
         load_processor("tiny/qwen4")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_model(VLMConfig(str(tmp_path / "none")))
+
+
+def test_a_checkpoint_of_an_unknown_family_says_which_are_known(tmp_path):
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 32}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 28}
+    model = Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=vision))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"'gemma3' is of no family .*'qwen3_5'.*CONTRIBUTING"):
+        load_model(VLMConfig(str(tmp_path)))
