@@ -2,10 +2,12 @@
 
 python -m experiments.speed --quick --json speed.json
 python -m experiments.speed --size 76m --folder experiments/speed
+python -m experiments.speed --family qwen3.5 --folder experiments/speed
 python -m experiments.speed --folder experiments/speed
 
 `--quick` runs the case of the README (at least 700 prompt tokens, 8 rollouts of 48 tokens) and
-window steps in four minutes on two free cores. `--size` compares on another network, by itself.
+window steps in four minutes on two free cores. `--size` and `--family` compare on another network,
+by itself.
 Without either the grid of prompt lengths and group sizes is run too, and a table, two CSV files and
 a plot are written. Contestants take turns; every figure is a median of five rounds.
 """
@@ -19,12 +21,14 @@ from pathlib import Path
 
 from experiments.speed import cases, report
 from experiments.speed.networks import PATH, build_arena
-from lit_vdistill.models.tiny import TINY_SIZES
+from lit_vdistill.models.tiny import TINY_FAMILIES, TINY_SIZES
 
 PROMPT_TOKENS, NUM_ROLLOUTS, NUM_TOKENS = 700, 8, 48
 GRID = [(tokens, n) for tokens in (256, 512, 1024, 2048) for n in (4, 8, 16)]
 GRID += [(4096, 4), (4096, 8), (8192, 4)]
 """Prompt tokens and rollouts. Beyond these the dense side takes minutes a round on two cores."""
+QWEN = [name for name in TINY_FAMILIES if name.startswith("qwen")]
+"""What stock transformers is given the same way."""
 
 
 def main() -> None:
@@ -34,6 +38,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="only the case of the README")
     parser.add_argument("--size", choices=TINY_SIZES, help="compare on this network, nothing else")
+    parser.add_argument("--family", choices=QWEN, help="the same of this family, nothing else")
     parser.add_argument("--json", type=Path, help="write the figures of that case here")
     parser.add_argument("--folder", type=Path, default=Path("runs/speed"), help="for the rest")
     parser.add_argument("--rounds", type=int, help="after the warm-up; 5, with --size 2")
@@ -41,15 +46,17 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     rounds, case = args.rounds or (2 if args.size else 5), (PROMPT_TOKENS, NUM_ROLLOUTS, NUM_TOKENS)
-    if args.size:
-        figures = cases.compare(build_arena(*case, f"{PATH}/{args.size}"), rounds)
+    other = "_".join(filter(None, (args.family, args.size)))
+    if other:
+        path = f"tiny/{args.family}" if args.family else PATH
+        figures = cases.compare(build_arena(*case, f"{path}/{args.size or '1m'}"), rounds)
     else:
         figures = cases.quick_case(build_arena(*case), rounds)
     sys.stdout.write(report.quick_table(figures) + "\n")
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
-    if args.size:
-        report.write_figures(args.folder, f"quick_{args.size}.json", figures)
+    if other:
+        report.write_figures(args.folder, f"quick_{other}.json", figures)
     elif not args.quick:
         rows = []
         for tokens, rollouts in GRID:
