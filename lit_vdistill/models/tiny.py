@@ -4,12 +4,10 @@ The classes are those of transformers; only the sizes, the tokenizer and the ran
 ours. What `build_tiny_model` and `build_tiny_processor` return behaves as a loaded checkpoint.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     GotOcr2ImageProcessor,
     InternVLConfig,
@@ -36,6 +34,8 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
+from lit_vdistill.models.tiny_tokenizer import CHAT_TEMPLATE, INTERNVL_TEMPLATE, build_tokenizer
+
 TINY_FAMILIES = ("qwen3-vl", "qwen3-vl-moe", "qwen2.5-vl", "qwen3.5", "qwen3.5-moe", "internvl3.5")
 
 
@@ -55,46 +55,9 @@ TINY_SIZES = {
     "76m": _Size(640, 12, 64, 5, 384, 6),
 }
 """By name: `tiny/qwen3-vl` is `tiny/qwen3-vl/1m`."""
-_CONTROL = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>",
-    "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
-)  # fmt: skip
-# Of the other house; behind all others, so that ids are alike in every family.
-_INTERNVL = {
-    "start_image_token": "<img>", "end_image_token": "</img>",
-    "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>",
-}  # fmt: skip
+
 _TILE = 96
 """Pixels: side of InternVL's tile here."""
-# Ordinary text to the decoder, so that rewards see them, but one token each.
-_TAGS = (
-    "<think>", "</think>", "<answer>", "</answer>",
-    "<obj>", "</obj>", "<box>", "</box>", "<t>", "</t>",
-)  # fmt: skip
-_WORDS = """
-    system user assistant You are a helpful video Think first The then answer with From to at and in
-    is the a an of s Correct Option Options Which colour shape shapes digit number shown visible
-    appear appears Is there When Where What How many Describe Locate frame red green blue yellow
-    square disc cross top bottom left right yes no A B C D E F second seconds between letter only
-    word sentence first last moves object none not there shows text image
-"""
-# A timestamp such as `<0.5 seconds>` stays one token: it shortens prompts by a third.
-_SPLIT = r"<\d+\.\d seconds>|\d+\.\d|\d+| ?\p{L}+|\s+|[^\s\p{L}\d]"
-_CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-    "{% if message.content is string %}{{ message.content }}{% else %}"
-    "{% for part in message.content %}"
-    "{% if part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
-    "{% elif part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-_INTERNVL_TEMPLATE = (
-    _CHAT_TEMPLATE
-    .replace("<|vision_start|><|video_pad|><|vision_end|>", "<video>\n")
-    .replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n")
-)  # fmt: skip
 
 
 def build_tiny_model(name: str) -> PreTrainedModel:
@@ -107,7 +70,7 @@ def build_tiny_model(name: str) -> PreTrainedModel:
         ValueError: For an unknown family or size.
     """
     family, size = _parse(name)
-    tokenizer = _build_tokenizer()
+    tokenizer = build_tokenizer(family)
     model = _BUILDERS[family.removesuffix("-moe")](tokenizer, size, family.endswith("-moe"))
     generation = model.generation_config
     assert generation is not None
@@ -138,9 +101,9 @@ def build_tiny_processor(name: str) -> ProcessorMixin:
     video_class = Qwen3VLVideoProcessor if is_qwen3 else Qwen2VLVideoProcessor
     return (Qwen3VLProcessor if is_qwen3 else Qwen2_5_VLProcessor)(
         image_processor=Qwen2VLImageProcessor(**pixels),
-        tokenizer=_build_tokenizer(),
+        tokenizer=build_tokenizer(family),
         video_processor=video_class(**pixels, cap_pixels_per_frame=False),
-        chat_template=_CHAT_TEMPLATE,
+        chat_template=CHAT_TEMPLATE,
     )
 
 
@@ -154,51 +117,6 @@ def _parse(name: str) -> tuple[str, _Size]:
             f"model path 'tiny/{name}': unknown size '{size}', expected one of {[*TINY_SIZES]}"
         )
     return family, TINY_SIZES[size or "1m"]
-
-
-def _build_tokenizer(named: Mapping[str, str] | None = None) -> PreTrainedTokenizerFast:
-    """Byte-level BPE that knows the words of the embedded world and can spell any other.
-
-    Args:
-        named: Control tokens beside `_CONTROL`, by the names under which a processor asks for them.
-    """
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    backend.decoder = decoders.ByteLevel()
-    words = _WORDS.split()
-    corpus = [
-        *words,
-        *(f" {word}" for word in words),
-        *(str(number) for number in range(129)),
-        *(f"{tenth / 10:.1f}" for tenth in range(0, 161, 5)),
-        *(f"<{tenth / 10:.1f} seconds>" for tenth in range(160)),
-    ]
-    trainer = trainers.BpeTrainer(
-        vocab_size=4096,
-        min_frequency=1,
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=list(_CONTROL),
-    )
-    backend.train_from_iterator(corpus, trainer)
-    backend.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in _TAGS])
-    named = named or {}
-    backend.add_special_tokens([AddedToken(t, special=True) for t in named.values()])
-    extra: dict[str, Any] = {"extra_special_tokens": dict(named)} if named else {}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        **extra,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=list(_CONTROL[3:]),
-        model_max_length=32768,
-        clean_up_tokenization_spaces=False,
-    )
 
 
 def _vision_config(size: _Size) -> dict[str, Any]:
@@ -327,8 +245,7 @@ def _qwen3_5_model(
 def _internvl_model(
     tokenizer: PreTrainedTokenizerFast, size: _Size, has_experts: bool
 ) -> PreTrainedModel:
-    # Its decoder is Qwen3's; the number of tokens follows from the other house's tokenizer.
-    tokenizer = _build_tokenizer(_INTERNVL)
+    # Its decoder is Qwen3's.
     text = _text_config(tokenizer, size) | {"model_type": "qwen3", "head_dim": size.head_dim}
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
     vision = {
@@ -354,10 +271,10 @@ def _internvl_processor() -> ProcessorMixin:
     }  # fmt: skip
     return InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(**reading),
-        tokenizer=_build_tokenizer(_INTERNVL),
+        tokenizer=build_tokenizer("internvl3.5"),
         video_processor=InternVLVideoProcessor(**reading),
         image_seq_length=(_TILE // 32) ** 2,
-        chat_template=_INTERNVL_TEMPLATE,
+        chat_template=INTERNVL_TEMPLATE,
     )
 
 

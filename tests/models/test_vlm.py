@@ -16,12 +16,18 @@ def test_tiny_students_are_real_and_small(families, family, tmp_path):
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor)
     tokenizer = AutoProcessor.from_pretrained(tmp_path).tokenizer
-    text = "<think>Ünïcode, <obj>a cup</obj>\n</think> 12.5 <t>3.0</t>s"
-    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    for text in (
+        "<think>Ünïcode, <obj>a cup</obj>\n</think> 12.5 <t>3.0</t>s",
+        "<|im_start|>user\n<0.5 seconds>Where? [12,128,5,90] 4711<|im_end|>",
+    ):
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+        # Transformers splits some families' texts by a rule of its own, whatever was saved.
+        assert tokenizer(text).input_ids == processor.tokenizer(text).input_ids
 
 
-def test_grammar_and_timestamps_are_single_tokens(families):
-    tokenizer = families["qwen3-vl"][1].tokenizer
+@pytest.mark.parametrize("family", FAMILIES)
+def test_grammar_and_timestamps_are_single_tokens(families, family):
+    tokenizer = families[family][1].tokenizer
     for text in ("<think>", "</answer>", "<t>", "<box>", "<0.5 seconds>", "7.5", " square"):
         assert len(tokenizer(text).input_ids) == 1, text
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 
 import pytest
 
@@ -155,18 +155,28 @@ def mixed(world, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def starting_student(tmp_path_factory, families):
-    """A student on disk whose rollouts end at different places, as rewards need."""
+def student_of(tmp_path_factory, families):
+    """Students on disk, by family, whose rollouts end at different places, as rewards need."""
     import torch
 
-    folder = tmp_path_factory.mktemp("start")
-    model, processor = deepcopy(families["qwen3-vl"])
-    with torch.no_grad():
-        # A large logit, up or down.
-        model.get_input_embeddings().weight[processor.tokenizer.eos_token_id] *= 20
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    @cache
+    def build(family):
+        folder = tmp_path_factory.mktemp("start")
+        model, processor = deepcopy(families[family])
+        with torch.no_grad():
+            # A large logit, up or down.
+            model.get_input_embeddings().weight[processor.tokenizer.eos_token_id] *= 20
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def starting_student(student_of):
+    """The one that most tests begin with."""
+    return student_of("qwen3-vl")
 
 
 @pytest.fixture(scope="session")
@@ -187,9 +197,9 @@ def larger_teacher(tmp_path_factory):
 def fit_together(start_processes, mixed, starting_student, larger_teacher):
     """Runs cases of `sharded_fit.py` one after another on some processes."""
 
-    def fit(cases, count=1):
+    def fit(cases, count=1, student=starting_student):
         listed = json.dumps([{"num_processes": count, **case} for case in cases])
-        command = ("tests/smoke/sharded_fit.py", mixed, starting_student, larger_teacher, listed)
+        command = ("tests/smoke/sharded_fit.py", mixed, student, larger_teacher, listed)
         start_processes(command, count)
 
     return fit

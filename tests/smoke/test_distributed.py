@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.families import FAMILIES
+
 METHODS = ("sft", "grpo", "rmsd", "visd", "opd")
 STRATEGIES = ("ddp", "fsdp2", "1", "2", "3")
 
@@ -52,8 +54,8 @@ def check_equal(fit_together, starting_student, folder, pairs, strategies, count
         for strategy in strategies
         for case in single
     ]
-    fit_together(single)
-    fit_together(several, count)
+    fit_together(single, student=starting_student)
+    fit_together(several, count, student=starting_student)
     found, limits = {}, {"sgd": 1e-5, "adamw": 1e-3}
     for case in several:
         method, optimizer, strategy = case["method"], case["optimizer"], case["strategy"]
@@ -72,6 +74,16 @@ def test_two_processes_learn_what_one_does(fit_together, starting_student, tmp_p
     """Three steps, two pieces each: text beside video and image, unlike chunks and active rows."""
     pairs, strategies = [("visd", "adamw")], ("ddp", "fsdp2", "3")
     check_equal(fit_together, starting_student, tmp_path, pairs, strategies, 2)
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("family", FAMILIES[1:])
+def test_in_every_family_two_processes_learn_what_one_does(
+    fit_together, student_of, tmp_path, family
+):
+    pairs = [("sft", "adamw"), ("visd", "adamw")]
+    check_equal(fit_together, student_of(family), tmp_path, pairs, ("fsdp2", "3"), 2)
 
 
 @pytest.mark.matrix
