@@ -58,6 +58,8 @@ class Case:
     optimizer: str = "sgd"
     precision: str = "32-true"
     num_steps: int = 3
+    max_tokens: int = 400
+    """Of a rollout turn: a process has several."""
     num_pieces: int = 2
     window_size: int = 4
     """Prompts of a step, over all processes."""
@@ -99,7 +101,7 @@ class OPD(PaidByTokens, OPDModule): ...
 def stage_of(case, student, teacher):
     rate = RATES[case.optimizer]
     shared = {
-        "sampling": SamplingConfig(max_completion_tokens=12, max_tokens=400),
+        "sampling": SamplingConfig(max_completion_tokens=12, max_tokens=case.max_tokens),
         "validation": ValidationConfig(num_samples=0),
         "optim": OptimConfig(
             lr=rate, weight_decay=0.1 * (case.optimizer == "adamw"), decay="constant", horizon=10

@@ -40,11 +40,11 @@ def apart(out, reference, start):
     return max(losses), gap / moved
 
 
-def check_equal(fit_together, starting_student, folder, pairs, strategies, count):
+def check_equal(fit_together, starting_student, folder, pairs, strategies, count, **more):
     """Fit every method and optimizer on one process and on several, and compare."""
     start = weights(starting_student)
     single = [
-        {"method": m, "optimizer": o, "strategy": "auto", "out": str(folder / f"{m}-{o}")}
+        {"method": m, "optimizer": o, "strategy": "auto", "out": str(folder / f"{m}-{o}"), **more}
         for m, o in pairs
     ]
     several = [
@@ -61,9 +61,9 @@ def check_equal(fit_together, starting_student, folder, pairs, strategies, count
         method, optimizer, strategy = case["method"], case["optimizer"], case["strategy"]
         reference = folder / f"{method}-{optimizer}"
         found[method, optimizer, strategy] = apart(folder / case["out"], reference, start)
-        # Looking on changes nothing, and sharded networks may be looked at. With four processes the
-        # first has one prompt, whose group has no signal: there is nothing to see.
-        if method == "visd" and count == 2:
+        # Looking on changes nothing, and sharded networks may be looked at. With four processes, or
+        # other rollouts, no group of the first has a signal: there is nothing to see.
+        if method == "visd" and count == 2 and not more:
             assert list(folder.glob(f"*-{strategy}-view/credit/*"))
     sys.stdout.write("\n".join(f"{k} {v}" for k, v in found.items()))
     assert all(loss <= 1e-5 for loss, _ in found.values()), found
@@ -83,7 +83,9 @@ def test_in_every_family_two_processes_learn_what_one_does(
     fit_together, student_of, tmp_path, family
 ):
     pairs = [("sft", "adamw"), ("visd", "adamw")]
-    check_equal(fit_together, student_of(family), tmp_path, pairs, ("fsdp2", "3"), 2)
+    student, strategies = student_of(family), ("fsdp2", "3")
+    bound = 1200 if family == "internvl3.5" else 440  # its frames are more tokens
+    check_equal(fit_together, student, tmp_path, pairs, strategies, 2, max_tokens=bound)
 
 
 @pytest.mark.matrix

@@ -1,5 +1,6 @@
 """Gated delta nets (arXiv:2412.06464) that go on from the state behind a shared prompt."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -22,10 +23,16 @@ _CHUNK_STEP = 16
 class DepthwiseConv(nn.Conv1d):
     """A causal depthwise convolution as a sum of shifted products, tokens before channels.
 
-    Kernels for it are slow on CPU, and padding on the left is its history here.
+    Kernels for it are slow on CPU, and padding on the left is its history here. As the head's
+    (`models/head.py`), its call is a collective where weights are sharded: there is one a layer,
+    however many batches of rows there are, and with a plan or without.
     """
 
-    def forward(self, input: Float[Tensor, "rows history_and_seq channels"]) -> Tensor:
+    def forward(self, input: Tensor, within: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `within` makes of the input while the weight is there."""
+        return within(input)
+
+    def convolve(self, input: Float[Tensor, "rows history_and_seq channels"]) -> Tensor:
         """Outputs of all tokens that have a whole history."""
         size = input.shape[1] - self.kernel_size[0] + 1
         taps = self.weight[:, 0].unbind(dim=1)
@@ -44,16 +51,22 @@ class SharedDeltaNet(Qwen3_5GatedDeltaNet):
         attention_plan: AttentionPlan | None = None, **others: Any,
     ) -> Float[Tensor, "batch seq hidden"]:  # fmt: skip
         """By the plan where there is one."""
-        if attention_plan is None:
-            return super().forward(hidden_states, *args, **others)
-        projected = torch.cat(
-            [part(hidden_states) for part in (self.in_proj_qkv, self.in_proj_b, self.in_proj_a)],
-            dim=-1,
-        )
-        read = attention_plan.carry(cast(int, self.layer_idx), projected, self.recur)
-        gate = self.in_proj_z(hidden_states).view(read.shape)
-        normed = self.norm(read.flatten(0, -2), gate.flatten(0, -2))
-        return self.out_proj(normed.view(*hidden_states.shape[:-1], -1))
+        stock_forward = super().forward
+
+        def work(states: Tensor) -> Tensor:
+            if attention_plan is None:
+                return stock_forward(states, *args, **others)
+            return self._by_plan(states, attention_plan)
+
+        return self.conv1d(hidden_states, within=work)
+
+    def _by_plan(self, states: Tensor, plan: AttentionPlan) -> Tensor:
+        # In the stock layer's order: processes with plans and without gather the same weights.
+        qkv, gate = self.in_proj_qkv(states), self.in_proj_z(states)
+        projected = torch.cat([qkv, self.in_proj_b(states), self.in_proj_a(states)], dim=-1)
+        read = plan.carry(cast(int, self.layer_idx), projected, self.recur)
+        normed = self.norm(read.flatten(0, -2), gate.reshape(read.shape).flatten(0, -2))
+        return self.out_proj(normed.view(*states.shape[:-1], -1))
 
     def recur(
         self,
@@ -70,7 +83,7 @@ class SharedDeltaNet(Qwen3_5GatedDeltaNet):
         history = self.conv_kernel_size - 1
         before = mixed.new_zeros(rows, history, self.conv_dim) if state is None else state.inputs
         whole = torch.cat([before.to(mixed.dtype), mixed], dim=1)
-        convolved = silu(self.conv1d(whole))
+        convolved = silu(cast(DepthwiseConv, self.conv1d).convolve(whole))
         query, key, value = convolved.split((self.key_dim, self.key_dim, self.value_dim), dim=-1)
         # As the stock layer, at least in float32: A could be infinite.
         decay = -widened(self.A_log).exp() * softplus(widened(a) + self.dt_bias)
