@@ -8,6 +8,7 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from lit_vdistill.models.families import family_of
 from lit_vdistill.models.forward import SharedPrefix
@@ -94,19 +95,14 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
 
     Raises:
         FileNotFoundError: When the path leads nowhere; see `check_network`.
-        ValueError: For one of no family in `models/families`.
+        ValueError: For one of no family in `models/families`, or that ZeRO-3 cannot load.
     """
     if config.path.startswith(_TINY):
         model = build_tiny_model(config.path.removeprefix(_TINY))
         torch.nn.Module.to(model, dtype=_DTYPES[config.dtype])
     else:
         check_network(config.path)
-        model = AutoModelForImageTextToText.from_pretrained(
-            config.path,
-            dtype=_DTYPES[config.dtype],
-            attn_implementation=_stock_kernel(config.attn_implementation),
-            use_safetensors=True,
-        )
+        model = _from_checkpoint(config)
     if is_zero3_sharded(model):
         # Transformers keeps all renamings that there are for older checkpoints, used or not, and
         # would undo them on export: names that no checkpoint of these families has.
@@ -120,6 +116,24 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.train()
+
+
+def _from_checkpoint(config: VLMConfig) -> PreTrainedModel:
+    try:
+        return AutoModelForImageTextToText.from_pretrained(
+            config.path,
+            dtype=_DTYPES[config.dtype],
+            attn_implementation=_stock_kernel(config.attn_implementation),
+            use_safetensors=True,
+        )
+    except RuntimeError as error:
+        if not is_deepspeed_zero3_enabled() or "size mismatch" not in str(error):
+            raise
+        raise ValueError(
+            f"model path '{config.path}': transformers turns weights of this kind of checkpoint "
+            "(experts) as it loads them, but not into ZeRO-3's shards; take FSDP2 "
+            "(configs/cluster/gpu_8_fsdp2.yaml) or ZeRO-2"
+        ) from error
 
 
 def _stock_kernel(kernel: AttentionKernel) -> str:

@@ -83,8 +83,9 @@ def test_in_every_family_two_processes_learn_what_one_does(
     fit_together, student_of, tmp_path, family
 ):
     pairs = [("sft", "adamw"), ("visd", "adamw")]
-    student, strategies = student_of(family), ("fsdp2", "3")
-    bound = 1200 if family == "internvl3.5" else 440  # its frames are more tokens
+    # ZeRO-3 cannot load the experts of Qwen3-VL.
+    student, strategies = student_of(family), ("fsdp2", "2" if family == "qwen3-vl-moe" else "3")
+    bound = 1200 if family == "internvl3.5" else 520  # its frames are more tokens
     check_equal(fit_together, student, tmp_path, pairs, strategies, 2, max_tokens=bound)
 
 
