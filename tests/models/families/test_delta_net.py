@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from transformers.models.qwen3_5 import modeling_qwen3_5
 
 from lit_vdistill.models.shared_prefix import PackedPlan
 from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
@@ -96,3 +97,29 @@ def test_rollouts_take_their_prompts_state_on_and_free_it_when_they_end(layers):
             for row, index in enumerate(kept.tolist()):
                 whole = torch.cat([prompts[index // 2], said[index : index + 1, : step + 1]], 1)
                 torch.testing.assert_close(read[row], stock(whole)[0, -1:], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["bf16-mixed", "bf16-true"])
+def test_the_decay_is_computed_in_float32_and_kept_in_the_weights_type(
+    layers, groups_of, mode, monkeypatch
+):
+    _, shared = layers
+    dtype = torch.bfloat16 if mode == "bf16-true" else torch.float32
+    torch.nn.Module.to(shared, dtype=dtype)
+    assert {shared.A_log.dtype, shared.dt_bias.dtype} == {dtype}
+    seen = []
+    rule = modeling_qwen3_5.torch_chunk_gated_delta_rule
+
+    def noting(query, key, value, *, g, **others):
+        seen.append((g.dtype, others["initial_state"]))
+        return rule(query, key, value, g=g, **others)
+
+    monkeypatch.setattr(modeling_qwen3_5, "torch_chunk_gated_delta_rule", noting)
+    groups = groups_of((70, (20, 30)))
+    states = torch.randn(1, groups[-1].stop, shared.hidden_size, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bf16-mixed"):
+        read = shared(states, attention_plan=PackedPlan(Nobody(), groups, CPU))
+    assert read.dtype == torch.bfloat16
+    assert {kind for kind, _ in seen} == {torch.float32}
+    # The state that completions go on from has lost nothing either.
+    assert {state.dtype for _, state in seen if state is not None} == {torch.float32}
