@@ -15,6 +15,8 @@ _QUICK = ("qwen3-vl", "qwen3.5", "internvl3.5")
 FAMILIES = [
     pytest.param(name, marks=() if name in _QUICK else pytest.mark.matrix) for name in MODEL_TYPES
 ]
+ONE_PATH = [param for param in FAMILIES if "moe" not in param.values[0]]
+"""Without those in which a token's rounding may choose another expert."""
 QWEN = [param for param in FAMILIES if param.values[0].startswith("qwen")]
 _DECAYS = ("linear_attn.A_log", "linear_attn.dt_bias", "linear_attn.in_proj_a.weight")
 

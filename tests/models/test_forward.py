@@ -83,14 +83,12 @@ def compute_in_double(model, monkeypatch):
     """Stock norms and the delta rule compute in float32 whatever they are given."""
 
     def norm(self, states):
-        is_centered = hasattr(self, "eps")  # Qwen3.5's weights are what is more than 1
-        weight = self.weight + 1 if is_centered else self.weight
-        return rms_norm(states, states.shape[-1:], weight, getattr(self, "eps", None) or 1e-6)
+        if hasattr(self, "variance_epsilon"):
+            return rms_norm(states, states.shape[-1:], self.weight, self.variance_epsilon)
+        return rms_norm(states, states.shape[-1:], self.weight + 1, self.eps)  # Qwen3.5's
 
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
-            assert getattr(module, "eps", None) in (None, 1e-6)
-            assert getattr(module, "variance_epsilon", 1e-6) == 1e-6
             monkeypatch.setattr(type(module), "forward", norm)
         if type(module).__name__.endswith("RMSNormGated"):
             monkeypatch.setattr(

@@ -12,7 +12,7 @@ from lit_vdistill.models.shared_prefix import (
     VarlenAttention,
     kernel_of,
 )
-from tests.families import FAMILIES
+from tests.families import ONE_PATH
 
 ROWS = [Row(p, ids) for p in (0, 1) for ids in ((300, 301, 302), (310,), (320, 321))]
 
@@ -55,7 +55,7 @@ def strict_plans(varlen_in_the_open):
 
 @pytest.mark.parametrize("kernel", ["varlen", "two passes", "blocks"])
 @pytest.mark.parametrize("mode", ["bf16-mixed", "bf16-true"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ONE_PATH)
 def test_kernels_get_the_half_precision_that_is_trained_in(
     name, mode, kernel, families, make_prompt, strict_plans, monkeypatch
 ):
