@@ -257,7 +257,7 @@ def _internvl_model(
     }  # fmt: skip
     config = InternVLConfig(
         text_config=text, vision_config=vision, tie_word_embeddings=True,
-        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_token_id=tokenizer.get_vocab()["<IMG_CONTEXT>"],
         image_seq_length=(_TILE // 32) ** 2,
     )  # fmt: skip
     model = InternVLForConditionalGeneration(config)

@@ -66,8 +66,8 @@ def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
     }  # fmt: skip
     if is_split_anew:
         learnt = json.loads(backend.to_str())["model"]
-        merges = [tuple(pair) for pair in learnt["merges"]]
-        tokenizer = Qwen3_5Tokenizer(vocab=learnt["vocab"], merges=merges, **shared)
+        merges: Any = [tuple(pair) for pair in learnt["merges"]]
+        tokenizer: Any = Qwen3_5Tokenizer(vocab=learnt["vocab"], merges=merges, **shared)
         tokenizer.add_tokens([AddedToken(t, special=True) for t in _CONTROL], special_tokens=True)
         kept = (*_TAGS, *_INTEGERS, *_TIMES, *_TIMESTAMPS)
         tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in kept])

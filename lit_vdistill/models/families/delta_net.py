@@ -28,9 +28,9 @@ class DepthwiseConv(nn.Conv1d):
     however many batches of rows there are, and with a plan or without.
     """
 
-    def forward(self, input: Tensor, within: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `within` makes of the input while the weight is there."""
-        return within(input)
+    def forward(self, input: Tensor, within: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The stock convolution, or what `within` makes of the input while the weight is there."""
+        return super().forward(input) if within is None else within(input)
 
     def convolve(self, input: Float[Tensor, "rows history_and_seq channels"]) -> Tensor:
         """Outputs of all tokens that have a whole history."""
@@ -128,9 +128,8 @@ def share_states(layer: Qwen3_5GatedDeltaNet | Qwen3_5MoeGatedDeltaNet) -> None:
 
     Beside experts it is another class of the same arithmetic.
     """
-    layer.__class__ = SharedDeltaNet
-    convolution: Any = layer.conv1d
-    convolution.__class__ = DepthwiseConv
+    parts: Any = layer, layer.conv1d
+    parts[0].__class__, parts[1].__class__ = SharedDeltaNet, DepthwiseConv
 
 
 def _chunk_of(width: int) -> int:

@@ -105,16 +105,17 @@ class InternVL(Family):
                 inputs |= {"videos": [pictures], "do_sample_frames": False}
             else:
                 inputs |= {"images": list(pictures), "crop_to_patches": False}
-        encoded = processor(**inputs)
+        own: Any = processor  # its class has more than `ProcessorMixin` says
+        encoded = own(**inputs)
         ids = encoded["input_ids"][0]
-        is_feature = ids == processor.image_token_id
+        is_feature = ids == own.image_token_id
         if medium is None:
             return {"input_ids": ids, "token_types": torch.zeros_like(ids)}
         tiles = encoded["pixel_values"].to(torch.uint8)
-        side = round(processor.image_seq_length**0.5) * _MERGE
+        side = round(own.image_seq_length**0.5) * _MERGE
         is_video = medium.kind == "video"
         grid = [[len(tiles), side, side]] if is_video else [[1, side, side]] * len(tiles)
-        reader = processor.video_processor if is_video else processor.image_processor
+        reader = own.video_processor if is_video else own.image_processor
         return {
             "input_ids": ids,
             "token_types": is_feature.long() * (2 if is_video else 1),
