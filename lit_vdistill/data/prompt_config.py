@@ -18,7 +18,7 @@ class PromptConfig:
     one by task), `instructions` (a text by task) and `keeps_question` (options as written)."""
     box_units: BoxUnits = "pixels"
     """Units of boxes in text: `pixels` of the frame the model sees (Qwen2.5-VL), or `thousandths`
-    of width and height (Qwen3-VL)."""
+    of width and height (Qwen3-VL, Qwen3.5, InternVL)."""
     envelope: Envelope = "strict"
     """How responses are taken apart for rewards, qualities, judge and scores: `strict`, one think
     and one answer block and nothing else, or `lenient` as VISD's release, see `parse_response`."""

@@ -26,7 +26,8 @@ class VLMConfig:
     """Which network to load and how."""
 
     path: str
-    """`tiny/qwen3-vl` or `tiny/qwen2.5-vl` (offline, random weights), a folder, or a hub id."""
+    """`tiny/qwen3-vl` or another of `models/tiny.py` (offline, random weights), a folder, or a hub
+    id."""
     attn_implementation: AttentionKernel = "sdpa"
     """Attention kernel: `sdpa` anywhere; `flex_attention` or `flash_attention_2` (extra `gpu`) on
     GPU, where they spare copies of the prompt's keys."""
