@@ -1,4 +1,4 @@
-"""Real Qwen-VL students of a million parameters and more, built offline from nothing.
+"""Real students of a million parameters and more, built offline from nothing.
 
 The classes are those of transformers; only the sizes, the tokenizer and the random weights are
 ours. What `build_tiny_model` and `build_tiny_processor` return behaves as a loaded checkpoint.
@@ -214,8 +214,8 @@ def _qwen2_5_model(
 def _qwen3_5_model(
     tokenizer: PreTrainedTokenizerFast, size: _Size, has_experts: bool
 ) -> PreTrainedModel:
-    # Heads of half the size, as many of values as attention has of queries: as many weights as
-    # attention of the same width.
+    # As many heads of values as attention has of queries, half as many of keys: about as many
+    # weights as attention of the same width.
     heads = size.hidden // size.head_dim
     rope = _rope(size, share=2) | {"mrope_interleaved": True, "partial_rotary_factor": 0.5}
     text = _text_config(tokenizer, size) | {
