@@ -12,7 +12,7 @@ _CONTROL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>",
     "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
-# Of the other house; behind all others, so that ids are alike in every family.
+# Of the other house, behind all others.
 _INTERNVL = {
     "start_image_token": "<img>", "end_image_token": "</img>",
     "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>",

@@ -101,8 +101,9 @@ class Family(ABC):
             backbone: The network without its head.
             ids: Token ids.
             positions: Of the tokens.
-            prompts: Those in `ids` that have media, as often and in the order as they stand there.
-            plan: Who looks at whom; None is causal.
+            prompts: Those in `ids`, as often and in the order as they stand there, with the
+                features of their media.
+            plan: Who looks at whom and whose state goes on; None is a sequence a row, causal.
         """
 
     @abstractmethod

@@ -1,6 +1,5 @@
 """Whose state goes on: layers that keep a state of fixed size instead of keys and values."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -11,11 +10,7 @@ from torch import Tensor
 
 from lit_vdistill.models.plans.gather import Gather
 from lit_vdistill.models.plans.groups import PrefixGroup, segments_of
-
-_STEP = 1.25
-"""Lengths within one such factor are padded to one."""
-_SHORT = 16
-"""Lengths up to this are padded to one."""
+from lit_vdistill.models.plans.padding import Padded, size_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +117,13 @@ class _Rows:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[range, int]], total: int, device: torch.device) -> "_Rows":
-        starts = torch.tensor([own.start for own, _ in rows])[:, None]
-        lengths = torch.tensor([len(own) for own, _ in rows])
-        steps = torch.arange(int(lengths.max()))
-        is_real = (steps < lengths[:, None]).flatten()
-        index = (starts + steps.minimum(lengths[:, None] - 1)).flatten()
+        padded = Padded.of([own for own, _ in rows])
+        is_real = padded.is_real.flatten()
+        lengths = padded.is_real.sum(dim=1).to(device)
         return cls(
-            gather=Gather.of(index, is_real, total, device),
+            gather=Gather.of(padded.index.flatten(), is_real, total, device),
             is_real=is_real,
-            lengths=None if bool(is_real.all()) else lengths.to(device),
+            lengths=None if bool(is_real.all()) else lengths,
             owners=torch.tensor([owner for _, owner in rows], device=device),
         )
 
@@ -143,6 +136,5 @@ def _by_length(rows: Sequence[tuple[range, int]]) -> list[list[int]]:
     """Indices of rows that may be padded to one another."""
     members: dict[int, list[int]] = {}
     for index, (own, _) in enumerate(rows):
-        size = math.ceil(math.log(max(len(own), _SHORT), _STEP))
-        members.setdefault(size, []).append(index)
+        members.setdefault(size_class(len(own)), []).append(index)
     return list(members.values())

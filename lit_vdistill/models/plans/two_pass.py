@@ -1,22 +1,18 @@
 """Shared prompts by SDPA, on any device."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from lit_vdistill.models.plans.gather import Gather
 from lit_vdistill.models.plans.groups import PrefixGroup, Segment, segments_of
+from lit_vdistill.models.plans.padding import Padded, size_class
 
-_STEP = 1.25
-"""Lengths within one such factor are padded to one."""
-_SHORT = 16
-"""Lengths up to this are padded to one."""
 _SMALL = 2**14
 """Pairs of a query and a key in a row of a mask that rows need not share."""
 _WAVE = 2**15
@@ -57,26 +53,11 @@ class TwoPassAttention:
 
 
 @dataclass(frozen=True, slots=True)
-class _Padded:
-    """Positions of sequences, padded to one length by repeating their last."""
-
-    index: Int[Tensor, "rows width"]
-    is_real: Bool[Tensor, "rows width"]
-
-    @classmethod
-    def of(cls, sequences: Sequence[range]) -> "_Padded":
-        starts = torch.tensor([s.start for s in sequences])[:, None]
-        lengths = torch.tensor([len(s) for s in sequences])[:, None]
-        steps = torch.arange(int(lengths.max()))
-        return cls(starts + steps.minimum(lengths - 1).clamp(min=0), steps < lengths)
-
-
-@dataclass(frozen=True, slots=True)
 class _Bucket:
     """Rows of similar length: prompts alone or completions alone."""
 
-    queries: _Padded
-    prefixes: _Padded | None
+    queries: Padded
+    prefixes: Padded | None
     """What completions see in front of their own keys; None for prompts."""
 
     @property
@@ -86,12 +67,12 @@ class _Bucket:
         return behind + self.queries.index.shape[1]
 
     @property
-    def keys(self) -> _Padded:
+    def keys(self) -> Padded:
         """Positions of the keys of each row."""
         if self.prefixes is None:
             return self.queries
         both = (self.prefixes, self.queries)
-        return _Padded(
+        return Padded(
             torch.cat([part.index for part in both], dim=1),
             torch.cat([part.is_real for part in both], dim=1),
         )
@@ -124,8 +105,8 @@ def _buckets(segments: Sequence[Segment]) -> Iterator[_Bucket]:
             rows = similar[first : first + count]
             has_prefix = bool(rows[0].prefix)
             yield _Bucket(
-                _Padded.of([row.own for row in rows]),
-                _Padded.of([row.prefix for row in rows]) if has_prefix else None,
+                Padded.of([row.own for row in rows]),
+                Padded.of([row.prefix for row in rows]) if has_prefix else None,
             )
 
 
@@ -137,14 +118,8 @@ def _size_class(segment: Segment) -> tuple[int, ...]:
     """
     prefix, own = len(segment.prefix), len(segment.own)
     is_small = own * (prefix + own) <= _SMALL
-    own_class = own if not prefix and not is_small else _rounded(own)
-    return (is_small, _rounded(prefix) if is_small else prefix, own_class)
-
-
-def _rounded(length: int) -> int:
-    if not length:
-        return -1
-    return math.ceil(math.log(max(length, _SHORT), _STEP))
+    own_class = own if not prefix and not is_small else size_class(own)
+    return (is_small, size_class(prefix) if is_small else prefix, own_class)
 
 
 def _waves(buckets: Sequence[_Bucket]) -> Iterator[list[_Bucket]]:
@@ -169,7 +144,7 @@ class _Wave:
 
     @classmethod
     def of(cls, buckets: Sequence[_Bucket], length: int, device: torch.device) -> "_Wave":
-        def gather(padded: Sequence[_Padded]) -> Gather:
+        def gather(padded: Sequence[Padded]) -> Gather:
             index = torch.cat([part.index.flatten() for part in padded])
             is_real = torch.cat([part.is_real.flatten() for part in padded])
             return Gather.of(index, is_real, length, device)
