@@ -104,3 +104,16 @@ def test_another_size_is_compared_alike():
     assert arena.ours.config.get_text_config().hidden_size == 256
     figures = compare(arena, rounds=1)
     assert all(value > 0 for value in figures.values())
+
+
+def test_another_family_is_compared_alike(monkeypatch, tmp_path):
+    from experiments.speed import __main__ as command
+
+    paths = []
+    monkeypatch.setattr(command, "build_arena", lambda *case: paths.append(case[-1]))
+    monkeypatch.setattr(command.cases, "compare", lambda arena, rounds: {"prompt_tokens": 754})
+    given = ["speed", "--family", "qwen3.5", "--folder", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", given)
+    command.main()
+    assert paths == ["tiny/qwen3.5/1m"]
+    assert (tmp_path / "quick_qwen3.5.json").is_file()
