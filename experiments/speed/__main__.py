@@ -43,8 +43,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/speed"), help="for the rest")
     parser.add_argument("--rounds", type=int, help="after the warm-up; 5, with --size 2")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     rounds, case = args.rounds or (2 if args.size else 5), (PROMPT_TOKENS, NUM_ROLLOUTS, NUM_TOKENS)
     other = "_".join(filter(None, (args.family, args.size)))
     if other:
@@ -67,4 +65,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Of this process: whoever imports `main` goes on hearing what libraries say.
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     main()

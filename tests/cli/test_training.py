@@ -111,7 +111,13 @@ def _readme_example():
     return example
 
 
-@pytest.mark.parametrize("front", [True, False], ids=["python -m", "installed"])
+@pytest.mark.parametrize(
+    "front",
+    [
+        pytest.param(True, id="python -m"),
+        pytest.param(False, id="installed", marks=pytest.mark.matrix),
+    ],
+)
 def test_a_users_module_is_found_behind_ours(users_folder, front):
     """`python -m` puts the working directory first, the installed command its own folder."""
     root = Path(lit_vdistill.__file__).parent.parent

@@ -24,6 +24,7 @@ def test_gains_are_question_by_question():
     assert "| a | 1.000 ± 0.000 |" in table({"a": found})
 
 
+@pytest.mark.matrix
 def test_all_learn_from_the_same_windows_and_are_judged_on_held_out_ones(world, monkeypatch):
     """One step on the shipped student; the read-outs end apart, the untrained judge gains 0."""
     monkeypatch.setattr(read_outs, "TUNING_VIDEOS", 1)
