@@ -70,6 +70,8 @@ class Case:
     """A folder for `TokenCreditView`."""
     anneal_steps: int = 0
     """Of VISD's λ, down to 0."""
+    clip: float | None = None
+    """`gradient_clip_val`, instead of what its method and optimizer have here."""
 
 
 class PaidByTokens:
@@ -163,6 +165,11 @@ class Chronicle(Callback):
         self.steps.append(
             {
                 "loss": pl_module._values["train/loss"],
+                "norms": {
+                    name.removesuffix("/grad_norm"): float(norm)
+                    for name, norm in trainer.callback_metrics.items()
+                    if name.endswith("/grad_norm")
+                },
                 "rollouts": {name: ids for part, _ in everywhere for name, ids in part.items()},
                 "numbers": [number for _, number in everywhere],
                 "weight_bytes": processes.gather(weight_bytes()),
@@ -262,7 +269,8 @@ def run(data, student, teacher, case):
         accumulate_grad_batches=case.num_pieces,
         # SGD's steps show a wrong scale of gradients, AdamW's a wrong norm.
         # R-MSD's networks are clipped each by itself, which DeepSpeed cannot: none is here.
-        gradient_clip_val=None if case.optimizer == "sgd" or case.method == "rmsd" else 0.5,
+        gradient_clip_val=case.clip
+        or (None if case.optimizer == "sgd" or case.method == "rmsd" else 0.5),
         limit_val_batches=0,
         logger=False,
         enable_checkpointing=case.save_to is not None,

@@ -12,6 +12,8 @@ from tests.families import FAMILIES
 
 METHODS = ("sft", "grpo", "rmsd", "visd", "opd")
 STRATEGIES = ("ddp", "fsdp2", "1", "2", "3")
+RATE = 8e-3
+"""SGD's, in `sharded_fit.py`."""
 
 
 def weights(folder):
@@ -40,7 +42,7 @@ def apart(out, reference, start):
     return max(losses), gap / moved
 
 
-def check_equal(fit_together, starting_student, folder, pairs, strategies, count, **more):
+def check_equal(fit_together, starting_student, folder, pairs, strategies, count, sgd=1e-5, **more):
     """Fit every method and optimizer on one process and on several, and compare."""
     start = weights(starting_student)
     single = [
@@ -56,7 +58,7 @@ def check_equal(fit_together, starting_student, folder, pairs, strategies, count
     ]
     fit_together(single, student=starting_student)
     fit_together(several, count, student=starting_student)
-    found, limits = {}, {"sgd": 1e-5, "adamw": 1e-3}
+    found, limits = {}, {"sgd": sgd, "adamw": 1e-3}
     for case in several:
         method, optimizer, strategy = case["method"], case["optimizer"], case["strategy"]
         reference = folder / f"{method}-{optimizer}"
@@ -74,6 +76,25 @@ def test_two_processes_learn_what_one_does(fit_together, starting_student, tmp_p
     """Three steps, two pieces each: text beside video and image, unlike chunks and active rows."""
     pairs, strategies = [("visd", "adamw")], ("fsdp2",)
     check_equal(fit_together, starting_student, tmp_path, pairs, strategies, 2)
+
+
+@pytest.mark.matrix
+def test_two_networks_are_clipped_each_by_itself(fit_together, starting_student, tmp_path):
+    """Both gradients are beyond the bound in each process's shards; SGD's steps show the scale."""
+    pairs, bound = [("rmsd", "sgd")], 1.0
+    strategies = ("ddp", "fsdp2")
+    # The weights move by 1e-4 of themselves, of which rounding is more than in longer steps.
+    check_equal(fit_together, starting_student, tmp_path, pairs, strategies, 2, 1e-4, clip=bound)
+    start = weights(starting_student)
+    for out in ("rmsd-sgd", *(f"rmsd-sgd-{strategy}" for strategy in strategies)):
+        _, second, third = steps(tmp_path / out)  # the first is the discriminator's alone
+        for norms in (second["norms"], third["norms"]):
+            assert norms.keys() == {"policy", "disc"}
+            assert all(norm > 2 * bound for norm in norms.values()), norms
+        ends = weights(tmp_path / out)
+        moved = math.sqrt(sum(float((ends[n] - start[n]).square().sum()) for n in start))
+        # Two steps of this length; were both clipped as one, the policy's were a tenth of it.
+        assert bound * RATE < moved <= 2.001 * bound * RATE, out
 
 
 @pytest.mark.matrix
