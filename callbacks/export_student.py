@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.data.templates import load_template
+from lit_vdistill.models.families import family_of_processor
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.tracking.model_card import StudentFacts, TrainingData, model_card
 
@@ -60,7 +61,9 @@ def write_student(
 def student_facts(trainer: Trainer, stage: VLMStage, name: str) -> StudentFacts:
     """What the model card says of a run that has ended."""
     data = getattr(trainer, "datamodule", None)
-    known = training_data(data) if isinstance(data, VideoDistillDataModule) else None
+    known = (
+        training_data(data, stage.processor) if isinstance(data, VideoDistillDataModule) else None
+    )
     return StudentFacts(
         name,
         stage.policy_config.path,
@@ -76,7 +79,7 @@ def method_of(stage: type[VLMStage]) -> str:
     return f"{stage.__name__}. {(stage.__doc__ or '').split(chr(10) * 2)[0]}"
 
 
-def training_data(data: VideoDistillDataModule) -> TrainingData:
+def training_data(data: VideoDistillDataModule, processor: ProcessorMixin) -> TrainingData:
     """What a student was trained on, and how it was asked."""
     sources, template = data.sources, load_template(data.prompt.template)
     parts = {f"training, {f.share:.0%}": f.path for f in sources.training_files}
@@ -89,7 +92,7 @@ def training_data(data: VideoDistillDataModule) -> TrainingData:
         template.system,
         data.frames,
         data.prompt.frames_as,
-        data.prompt.box_units,
+        data.prompt.box_units or family_of_processor(processor).box_units,
     )
 
 

@@ -161,7 +161,7 @@ def _frames(item: Item, data: Any, text: str) -> list[dict[str, Any]]:
             }
         )
     annotated = item.sample.evidence.boxes
-    is_relative = data.prompt.box_units == "thousandths"
+    is_relative = data.train_set.box_units == "thousandths"
     for kind, boxes in (("boxes", annotated), ("predicted", _predicted(text, annotated))):
         for box in boxes:
             at = 0.0 if box.time_s is None else box.time_s

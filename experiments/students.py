@@ -85,7 +85,7 @@ class Student:
         files = (f"{world}/train.jsonl", f"{world}/{split}.jsonl", world, pool)
         sources = SourceConfig(*files, cache_dir="runs/frames")
         frames = FrameConfig(max_frames=NUM_FRAMES, max_pixels=FRAME_PX**2)
-        data = VideoDistillDataModule(folder, sources, frames, PromptConfig(template="short"))
+        data = VideoDistillDataModule(folder, sources, frames, PromptConfig("short", "pixels"))
         data.setup("fit")
         return cls(load_model(VLMConfig(folder)).eval(), data.processor, data)
 

@@ -49,9 +49,9 @@ def export(ckpt: str, folder: str) -> None:
     parser.add_argument("--data", type=VideoDistillDataModule)
     data = parser.instantiate(parser.parse_object({"data": run["data"]}))["data"]
     method = method_of(resolve_name(run["model"]["class_path"]))
-    step, known = facts["global_step"], training_data(data)
-    card = StudentFacts(run["name"], policy["path"], method, step, data=known)
     processor = load_processor(policy["path"])
+    step, known = facts["global_step"], training_data(data, processor)
+    card = StudentFacts(run["name"], policy["path"], method, step, data=known)
     write_student(Path(folder), model, full_weights(model), processor, card)
 
 

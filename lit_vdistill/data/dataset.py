@@ -26,6 +26,7 @@ from lit_vdistill.data.text_units import (
 from lit_vdistill.media.frames import frame_at
 from lit_vdistill.media.video import MediaError, MediaReader
 from lit_vdistill.models.encode import encode_prompt
+from lit_vdistill.models.families import family_of_processor
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.tokens import spelt_out
 from lit_vdistill.pool.quality import score_responses
@@ -78,6 +79,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         self.processor = processor
         self.template = template
         self.prompt = prompt
+        self.box_units = prompt.box_units or family_of_processor(processor).box_units
         self.max_overshoot_s = max_overshoot_s
         self._arena = Arena(int(memory_gib * 2**30))
         self._items: dict[int, Item] = {}
@@ -113,7 +115,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         Raises:
             ValueError: When the student's boxes would be in other units for the teacher.
         """
-        if view is not None and view.max_pixels and self.prompt.box_units == "pixels":
+        if view is not None and view.max_pixels and self.box_units == "pixels":
             raise ValueError(
                 f"view.max_pixels {view.max_pixels}: boxes count pixels of the student's frames, "
                 "in larger ones they would be elsewhere; leave it out, or set "
@@ -172,7 +174,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         found: list[float | None] = []
         for sample in self.samples:
             pool = self.pools.get(sample.id, ())
-            needs_size = sample.task.answers_box and self.prompt.box_units == "pixels"
+            needs_size = sample.task.answers_box and self.box_units == "pixels"
             if not pool or needs_size:
                 found.append(None)
                 continue
@@ -193,8 +195,8 @@ class PromptDataset(Dataset[Item | BadSample]):
                 key_frames = self._key_frames(sample, self.reader)
             prompt = self._prompt(sample, medium, key_frames)
             view = None if medium is None else self._view_of(sample, medium)
-            sample = in_text_units(sample, medium, self.prompt.box_units)
-            edges = edges_of(medium, self.prompt.box_units) or (1.0, 1.0)
+            sample = in_text_units(sample, medium, self.box_units)
+            edges = edges_of(medium, self.box_units) or (1.0, 1.0)
             pool = score_responses(
                 sample, responses_in_units(self.pools.get(sample.id, ()), *edges)
             )

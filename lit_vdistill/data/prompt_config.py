@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lit_vdistill.data.frame_images import FrameTimes
-from lit_vdistill.data.text_units import BoxUnits
+from lit_vdistill.responses.writing import BoxUnits
 from lit_vdistill.types import Envelope
 
 
@@ -16,9 +16,9 @@ class PromptConfig:
     """`grounded` (states the grammar behind the question), `instructed` (in a system text a task),
     `short` (the bare question), or a YAML file with some of the keys `name`, `system` (a text, or
     one by task), `instructions` (a text by task) and `keeps_question` (options as written)."""
-    box_units: BoxUnits = "pixels"
-    """Units of boxes in text: `pixels` of the frame the model sees (Qwen2.5-VL), or `thousandths`
-    of width and height (Qwen3-VL, Qwen3.5, InternVL)."""
+    box_units: BoxUnits | None = None
+    """Units of boxes in text, the pool's too: `pixels` of the frame the model sees (Qwen2.5-VL),
+    `thousandths` of width and height (Qwen3-VL, Qwen3.5, InternVL), null: those of its family."""
     envelope: Envelope = "strict"
     """How responses are taken apart for rewards, qualities, judge and scores: `strict`, one think
     and one answer block and nothing else, or `lenient` as VISD's release, see `parse_response`."""

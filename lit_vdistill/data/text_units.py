@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
-from lit_vdistill.responses.writing import rescaled_boxes
+from lit_vdistill.responses.writing import BoxUnits, rescaled_boxes
 from lit_vdistill.types import Medium, TeacherResponse, VideoSample
 
-BoxUnits = Literal["pixels", "thousandths"]
 DEMONSTRATED = "demonstration"
 """In place of a teacher's name: the response came with the record."""
 

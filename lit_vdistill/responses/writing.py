@@ -1,9 +1,13 @@
 """The grammar of responses as it is asked for and written; `grammar.py` reads it."""
 
+from typing import Literal
+
 from lit_vdistill.responses.grammar import read_box
 from lit_vdistill.responses.tags import leaves, tags
 from lit_vdistill.types import BoxAt, Span
 
+BoxUnits = Literal["pixels", "thousandths"]
+"""What the corners of a box count: pixels of the frame, or thousandths of its width and height."""
 GROUND = (
     "Support the reasoning by what is seen: write every object it relies on as "
     "<obj>name</obj><box>[x1,y1,x2,y2]</box>at<t>seconds</t>s."

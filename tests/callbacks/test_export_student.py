@@ -24,7 +24,7 @@ def test_the_export_carries_a_card_whose_code_loads_it(prepare, world, tmp_path,
     ExportStudent(str(folder)).on_fit_end(trainer, stage)
     card = (folder / "README.md").read_text()
     for part in ("# my_run", "`tiny/qwen3-vl`, 7 optimizer steps", "SFTModule", "train.jsonl",
-                 "`grounded`", "16 a video", "pixels of the frame", "`score` 0.5"):  # fmt: skip
+                 "`grounded`", "16 a video", "thousandths", "`score` 0.5"):  # fmt: skip
         assert part in card
     monkeypatch.chdir(folder)
     (code,) = re.findall(r"```python\n(.*?)```", card, re.S)

@@ -287,8 +287,8 @@ def test_the_callback_records_what_the_page_needs(
     texts = ["<think>t</think><answer>B</answer>", f"<think>{seen}</think><answer>A</answer>"]
     medium = Medium("video", np.zeros((4, 32, 32, 3), dtype=np.uint8), (0.0, 1.0, 2.0, 3.0))
     stage.credit_mix = 0.3  # annealed since the start
-    reader, prompt = SimpleNamespace(read=lambda *_: medium), SimpleNamespace(box_units=units)
-    data = SimpleNamespace(reader=reader, prompt=prompt)
+    reader, asked = SimpleNamespace(read=lambda *_: medium), SimpleNamespace(box_units=units)
+    data = SimpleNamespace(reader=reader, train_set=asked)
     trainer = SimpleNamespace(is_global_zero=True, datamodule=data, global_step=20)
     view = TokenCreditView(str(tmp_path), every_n_steps=20)
     view.on_train_start(trainer, stage)

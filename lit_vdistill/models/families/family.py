@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from lit_vdistill.models.families.token_step import Angles, TokenCache, attend_token
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.shared_prefix import AttentionKernel, AttentionPlan
+from lit_vdistill.responses.writing import BoxUnits
 from lit_vdistill.types import Medium
 
 Backbone = Any
@@ -47,6 +48,8 @@ class Family(ABC):
     """Class name of their processor. Families that share one read prompts alike."""
     decoder_layers: ClassVar[tuple[type[nn.Module], ...]] = ()
     """Decoder layers that `rollouts/decoder.py` may run part by part; others by their forward."""
+    box_units: ClassVar[BoxUnits] = "thousandths"
+    """How its checkpoints write boxes."""
     never_sampled: ClassVar[tuple[str, ...]]
     """Tokens that stand for media, and those around them: no student may write one."""
 

@@ -8,6 +8,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLDecoder
 from lit_vdistill.models.families.family import Backbone
 from lit_vdistill.models.families.qwen_vl import QwenVL
 from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.responses.writing import BoxUnits
 
 
 class Qwen25VL(QwenVL):
@@ -15,6 +16,7 @@ class Qwen25VL(QwenVL):
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
     processor: ClassVar[str] = "Qwen2_5_VLProcessor"
+    box_units: ClassVar[BoxUnits] = "pixels"
     decoder_layers: ClassVar[tuple[type[nn.Module], ...]] = (Qwen2_5_VLDecoderLayer,)
 
     def pace(self, backbone: Backbone, prompt: EncodedPrompt) -> float:
