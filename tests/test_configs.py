@@ -11,7 +11,7 @@ from lit_vdistill.__main__ import main
 COMPLETE = sorted(p for p in Path("configs").glob("*.yaml"))
 FRAGMENTS = sorted(
     p
-    for folder in ("cluster", "curriculum", "data", "logger")
+    for folder in ("cluster", "curriculum", "data", "logger", "models")
     for p in Path("configs", folder).glob("*.yaml")
 )
 PAPER = sorted(Path("configs/paper").glob("*.yaml"))
@@ -29,9 +29,22 @@ def test_complete_configs_parse_alone(capsys, path):
     assert "class_path: lit_vdistill.stages." in printed(capsys, "--config", str(path))
 
 
-@pytest.mark.parametrize("path", FRAGMENTS, ids=str)
-def test_fragments_parse_over_a_stage(capsys, path):
-    alone = printed(capsys, "--config", "configs/rmsd.yaml")
+@pytest.fixture(scope="module")
+def rmsd_alone():
+    return []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=str(path), marks=[pytest.mark.matrix] * path.match("gpu_8*.yaml"))
+        for path in FRAGMENTS
+    ],
+)
+def test_fragments_parse_over_a_stage(capsys, rmsd_alone, path):
+    if not rmsd_alone:
+        rmsd_alone.append(printed(capsys, "--config", "configs/rmsd.yaml"))
+    (alone,) = rmsd_alone
     merged = printed(capsys, "--config", "configs/rmsd.yaml", "--config", str(path))
     # What rmsd.yaml is built on changes nothing; every other fragment must.
     is_below = path.name in ("world.yaml", "cpu.yaml", "offline.yaml")
@@ -151,7 +164,13 @@ def test_the_paper_overlay_sets_every_value_that_the_paper_names(capsys, path):
         assert line in config, line
 
 
-@pytest.mark.parametrize("path", PAPER, ids=str)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=str(path), marks=[pytest.mark.matrix] * ("sft" not in path.name))
+        for path in PAPER
+    ],
+)
 def test_paper_configs_instantiate_and_step_on_the_tiny_student(tmp_path, world, path):
     """Everything but what needs the hardware: weights, attention kernel, strategy, data."""
     main(

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ class EarlierStage:
 
     folder: str
     """Its run folder."""
-    recipe: str
-    """Its config file."""
+    configs: tuple[str, ...]
+    """Its config files: a recipe, and what is put over it."""
     student: Path
     """What its `ExportStudent` will write, absolute."""
 
@@ -62,8 +62,8 @@ def fit_missing(config: Namespace, parse: Parse) -> None:
         handed_on = Path(scratch) / "handed_on.yaml"
         handed_on.write_text(yaml.safe_dump(_handed_on(config)), encoding="utf-8")
         stages = [
-            _stage(folder, recipe, _arguments(config, folder, recipe, handed_on), parse)
-            for folder, recipe in config.stage1_config or []
+            _stage(folder, configs, _arguments(config, folder, configs, handed_on), parse)
+            for folder, *configs in config.stage1_config or []
         ]
         for path, key in missing.items():
             leaving = [stage for stage in stages if stage.student == _absolute(path)]
@@ -104,25 +104,33 @@ def _handed_on(config: Namespace) -> dict[str, Any]:
     }
 
 
-def _arguments(config: Namespace, folder: str, recipe: str, handed_on: Path) -> list[str]:
+def _arguments(
+    config: Namespace, folder: str, configs: Sequence[str], handed_on: Path
+) -> list[str]:
     return [
-        *("fit", "--config", recipe, "--config", str(handed_on)),
+        "fit",
+        *_named((*configs, str(handed_on))),
         *("--seed_everything", str(config.seed_everything), "--run_dir", folder),
     ]
 
 
-def _stage(folder: str, recipe: str, arguments: list[str], parse: Parse) -> EarlierStage:
-    if not Path(recipe).is_file():
+def _named(configs: Sequence[str]) -> list[str]:
+    return [part for config in configs for part in ("--config", config)]
+
+
+def _stage(folder: str, configs: Sequence[str], arguments: list[str], parse: Parse) -> EarlierStage:
+    missing = [config for config in configs if not Path(config).is_file()]
+    if missing or not configs:
         raise EarlierStageError(
-            f"stage1_config: the config of {folder}, '{recipe}', does not exist; name a file, "
-            "relative to the folder that the command runs in"
+            f"stage1_config: the config of {folder}, '{', '.join(missing)}', does not exist; name "
+            "a file, relative to the folder that the command runs in"
         )
     for callback in parse(arguments).trainer.callbacks or []:
         if callback.class_path.endswith("ExportStudent"):
-            return EarlierStage(folder, recipe, _absolute(callback.init_args.folder))
+            return EarlierStage(folder, tuple(configs), _absolute(callback.init_args.folder))
     raise EarlierStageError(
-        f"stage1_config: {recipe} exports no student (no callbacks.ExportStudent), so nothing can "
-        "begin with it"
+        f"stage1_config: {configs[0]} exports no student (no callbacks.ExportStudent), so nothing "
+        "can begin with it"
     )
 
 
@@ -135,7 +143,7 @@ def _refuse_unknown(key: str, path: str, stages: list[EarlierStage]) -> None:
     try:
         check_network(path)
     except FileNotFoundError as error:
-        made = [f"{stage.student} (which {stage.recipe} would make)" for stage in stages]
+        made = [f"{stage.student} (which {stage.configs[0]} would make)" for stage in stages]
         more = f"; or take {' or '.join(made)}" if made else ""
         raise EarlierStageError(f"{key}: {error}{more}") from error
 
@@ -151,15 +159,15 @@ def _fit(config: Namespace, stage: EarlierStage, handed_on: Path) -> None:
     if several:
         raise EarlierStageError(
             f"the student '{stage.student}' does not exist, and a run of several processes fits no "
-            f"earlier stage; fit it first: python -m lit_vdistill fit --config {stage.recipe} "
-            f"--run_dir {stage.folder}"
+            "earlier stage; fit it first: python -m lit_vdistill fit "
+            f"{' '.join(_named(stage.configs))} --run_dir {stage.folder}"
         )
-    sys.stdout.write(f"No student at {stage.student} yet: fitting {stage.recipe} once.\n")
+    sys.stdout.write(f"No student at {stage.student} yet: fitting {stage.configs[0]} once.\n")
     sys.stdout.flush()
-    arguments = _arguments(config, stage.folder, stage.recipe, handed_on)
+    arguments = _arguments(config, stage.folder, stage.configs, handed_on)
     command = [sys.executable, "-m", "lit_vdistill", *arguments]
     if code := subprocess.run(command, check=False).returncode:
         sys.stderr.write(
-            f"{stage.recipe} has not finished in {stage.folder}; {config.name} needs it\n"
+            f"{stage.configs[0]} has not finished in {stage.folder}; {config.name} needs it\n"
         )
         raise SystemExit(code)

@@ -26,6 +26,9 @@ RUN_OPTIONS = {
     "base": "Files that a config merges below itself, relative to it.",
     "stage1_config": "Folders of earlier runs with their configs: one is fitted, once, where the "
     "model names the student that its ExportStudent will write.",
+    "for_random_weights": "Of a recipe: an earlier stage that pretrained students go without.",
+    "student": "Of a config file, as those in configs/models: the network that a recipe and the "
+    "stages before it run on, and the name that their folders end in.",
 }
 """What belongs to a run and not to a class, with a sentence each."""
 

@@ -29,6 +29,7 @@ from lit_vdistill.cli.help import RUN_OPTIONS
 from lit_vdistill.cli.quiet import hush, hush_wandb
 from lit_vdistill.cli.refusal import PROG, refuse
 from lit_vdistill.cli.run_folder import RunFolderError, claim, claims
+from lit_vdistill.cli.student import with_student
 from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.stages.zero_resume import check_zero_checkpoint
@@ -46,7 +47,7 @@ def run(args: Sequence[str]) -> None:
         docstring_parse_attribute_docstrings=any(".help" in arg for arg in args),
     )
     # LightningCLI reads sys.argv by itself and warns when it is given arguments beside it.
-    sys.argv = [sys.argv[0], *with_bases(args)]
+    sys.argv = [sys.argv[0], *with_student(with_bases(args))]
     VDistillParser.started_in = Path.cwd()
     let_users_modules_be_named()
     ours = mistakes_told(of=("lit_vdistill", "callbacks"))
@@ -151,7 +152,7 @@ class SaveResolvedConfig(SaveConfigCallback):
         """The config as YAML; parsed and checked values take a second to write."""
         config = self.config.clone()
         config.overwrite = False  # said once, for this run
-        config.base = None  # merged already
+        config.base = config.student = None  # merged already, and followed
         return self.parser.dump(config, skip_unset=False)
 
 
@@ -182,7 +183,9 @@ class VDistillCLI(LightningCLI):
             "run_dir": {"type": str, "default": "runs/default"},
             "overwrite": {"action": "store_true"},
             "base": {"type": str | list[str] | None},
-            "stage1_config": {"type": list[tuple[str, str]] | None, "default": None},
+            "stage1_config": {"type": list[list[str]] | None, "default": None},
+            "for_random_weights": {"action": "store_true"},
+            "student": {"type": dict[str, Any] | None, "default": None},
         }
         for name, kind in kinds.items():
             parser.add_argument(f"--{name}", help=RUN_OPTIONS[name], **kind)
@@ -218,8 +221,12 @@ class VDistillCLI(LightningCLI):
             config.trainer.callbacks = [
                 c for c in shown if not c.class_path.endswith("RunProgress")
             ]
+
+        def parse(arguments: list[str]) -> Any:
+            return self.parser.parse_args(with_student(with_bases(arguments))).fit
+
         try:
-            fit_missing(config, lambda args: self.parser.parse_args(with_bases(args)).fit)
+            fit_missing(config, parse)
         except EarlierStageError as error:
             refuse(str(error))
 

@@ -95,7 +95,7 @@ def needing(tmp_path):
         config = Namespace(
             name="visd",
             seed_everything=0,
-            stage1_config=[(str(folder), str(stage))],
+            stage1_config=[[str(folder), str(stage)]],
             model=Namespace(class_path="Stage", init_args=Namespace(networks)),
             data=Namespace(class_path="Data", init_args=Namespace(sources=None)),
             trainer=Namespace(accelerator="cpu", precision="32-true"),

@@ -187,7 +187,8 @@ def test_scoring_commands_print_a_table_and_write_what_is_behind_it(
 
 def test_a_saved_config_is_complete(small_run, tmp_path, capsys):
     quiet = "--trainer.enable_progress_bar=false"
-    small_run("grpo", tmp_path, "--model.loss.group_size=2", "--overwrite", quiet)
+    student = ("--config", "configs/models/tiny_qwen3.5.yaml")
+    small_run("grpo", tmp_path, "--model.loss.group_size=2", "--overwrite", quiet, *student)
     written = (tmp_path / "config.yaml").read_bytes()
     main(["validate", "--config", str(tmp_path / "config.yaml")])
     assert (tmp_path / "config.yaml").read_bytes() == written  # `fit` knows no `verbose`
@@ -195,7 +196,8 @@ def test_a_saved_config_is_complete(small_run, tmp_path, capsys):
     assert "overall" in capsys.readouterr().out
     assert json.loads((tmp_path / "validate.json").read_text())["samples"]["score"] == 9
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert (saved["base"], saved["overwrite"]) == (None, False)
+    assert (saved["base"], saved["student"], saved["overwrite"]) == (None, None, False)
+    assert saved["name"] == "grpo_tiny_qwen3.5"
 
 
 def test_a_used_folder_is_refused_in_one_line(small_run, tmp_path, capsys):

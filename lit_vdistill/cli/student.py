@@ -1,0 +1,106 @@
+"""Another student for a recipe: a config file that names one gives all stages' folders its name."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lit_vdistill.cli.config_files import merged, named_files, read_config, with_bases
+from lit_vdistill.cli.refusal import refuse
+
+_KEYS = {"name", "path", "stages"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Student:
+    file: Path
+    """The config file that names it, which earlier stages are given too."""
+    name: str
+    path: str
+    """Network that the first stage begins with."""
+    stages: Mapping[str, str]
+    """Folders of stages that it has been through, by their recipes."""
+
+    def folder_of(self, recipe: str, said: Mapping[str, Any]) -> str:
+        return self.stages.get(recipe) or self.renamed(said.get("run_dir", ""))
+
+    def renamed(self, name: str) -> str:
+        return f"{name}_{self.name}"
+
+
+def with_student(args: Sequence[str]) -> list[str]:
+    """Say what follows from the student that a config file names, behind the last such file.
+
+    `--config configs/rmsd.yaml --config configs/models/qwen3.5_4b.yaml` is R-MSD on that student:
+    name and folder of the run end in its name, and so do those of the earlier stages, which are
+    given its file too. The first of them begins with the student as it is. What the command line
+    says of these by itself holds.
+
+    Args:
+        args: A command line whose bases are in place (`with_bases`).
+
+    Raises:
+        SystemExit: With 2, for a student that is not said as it should be.
+    """
+    if any(arg.partition("=")[0].startswith("--student") for arg in args):
+        refuse("--student: a student is named in a config file, as those in configs/models")
+    files = named_files(args)
+    found = [file for file in files if read_config(file).get("student") is not None]
+    if not found:
+        return list(args)
+    student, said = _read(found[-1]), merged(files)
+    path, stage = _start(said, student)
+    others = [other for other in said.get("stage1_config") or [] if not _leaves(other, _path(said))]
+    follows = {
+        "--name": student.renamed(said.get("name", "student")),
+        "--run_dir": student.renamed(said.get("run_dir", "runs/default")),
+        "--stage1_config": json.dumps([*([stage] if stage else []), *others]),
+        "--model.policy.path": path,
+    }
+    given = {arg.partition("=")[0].replace(".init_args.", ".") for arg in args}
+    told = [f"{name}={value}" for name, value in follows.items() if name not in given]
+    behind = len(args) - args[::-1].index("--config") + 1
+    return [*args[:behind], *told, *args[behind:]]
+
+
+def _start(said: Mapping[str, Any], student: _Student) -> tuple[str, list[str] | None]:
+    """What a recipe's policy is for a student, and the stage that leaves it, if one does."""
+    for folder, recipe, *_ in said.get("stage1_config") or []:
+        if not _leaves([folder], _path(said)):
+            continue
+        below = merged(named_files(with_bases(["--config", recipe])))
+        if below.get("for_random_weights") and not student.path.startswith("tiny/"):
+            return _start(below, student)
+        home = student.folder_of(recipe, below)
+        return f"{home}/student", [home, recipe, str(student.file)]
+    return student.path, None
+
+
+def _path(said: Mapping[str, Any]) -> str:
+    """Path of the policy."""
+    model = said.get("model", {})
+    return str(model.get("init_args", {}).get("policy", {}).get("path", ""))
+
+
+def _leaves(stage: Sequence[str], path: str) -> bool:
+    """Whether an earlier stage leaves the student at a path."""
+    return Path(stage[0], "student") == Path(path)
+
+
+def _read(file: Path) -> _Student:
+    said = read_config(file)["student"]
+    expected = (
+        f"{file}: student: expected name, path and, where it has been through stages, stages "
+        "(a folder by recipe)"
+    )
+    if not isinstance(said, dict) or not {"name", "path"} <= said.keys() <= _KEYS:
+        refuse(f"{expected}; got {said!r:.200}")
+    name, path, stages = said["name"], said["path"], said.get("stages") or {}
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+        refuse(f"{file}: student.name is a part of folder names, of letters, digits, . _ -, not "
+               f"{name!r:.80}")  # fmt: skip
+    if not isinstance(path, str) or not isinstance(stages, dict):
+        refuse(f"{expected}; got {said!r:.200}")
+    return _Student(file, name, path, stages)

@@ -1,0 +1,115 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from lit_vdistill.__main__ import main
+from lit_vdistill.cli.config_files import with_bases
+from lit_vdistill.cli.student import with_student
+
+TINY, REAL = "configs/models/tiny_qwen3.5.yaml", "configs/models/qwen3.5_4b.yaml"
+
+
+def told(recipe, *more):
+    """What is said behind the files of a command line, by option."""
+    args = with_student(with_bases(["fit", "--config", recipe, "--config", *more]))
+    return dict(arg.removeprefix("--").split("=", 1) for arg in args if "=" in arg)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fragment", "stages", "path"),
+    [
+        ("sft_perception", TINY, [], "tiny/qwen3.5"),
+        ("sft", TINY, ["sft_perception"], "runs/sft_perception_tiny_qwen3.5/student"),
+        ("sft", REAL, [], "Qwen/Qwen3.5-4B"),
+        ("rmsd", REAL, ["sft"], "runs/sft_qwen3.5_4b/student"),
+        ("sft_gad", REAL, [], "Qwen/Qwen3.5-4B"),
+        ("gad", REAL, ["sft_gad"], "runs/sft_gad_qwen3.5_4b/student"),
+        ("visd", TINY, ["sft_privileged"], "runs/sft_privileged_tiny_qwen3.5/student"),
+        ("visd", REAL, ["sft"], "runs/sft_qwen3.5_4b/student"),
+        ("rmsd_then_visd", REAL, ["rmsd"], "runs/rmsd_qwen3.5_4b/student"),
+        ("paper/visd_qwen25vl7b", REAL, ["paper/visd_sft_qwen25vl7b"],
+         "runs/sft_qwen25vl7b_qwen3.5_4b/student"),
+    ],
+)  # fmt: skip
+def test_earlier_stages_are_the_students_own(recipe, fragment, stages, path):
+    """A pretrained one goes without those that teach random weights, however many there are."""
+    said = told(f"configs/{recipe}.yaml", fragment)
+    assert said["model.policy.path"] == path
+    left = [stage for stage in json.loads(said["stage1_config"]) if len(stage) > 2]
+    name = "tiny_qwen3.5" if fragment == TINY else "qwen3.5_4b"
+    assert [stage[1:] for stage in left] == [
+        [f"configs/{stage}.yaml", fragment] for stage in stages
+    ]
+    assert all(stage[0] == path.removesuffix("/student") for stage in left)
+    assert said["run_dir"].endswith(f"_{name}")
+    assert said["name"].endswith(f"_{name}")
+
+
+def test_a_stage_that_it_has_been_through_is_where_its_file_says(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("student: {name: mine, path: tiny/qwen3.5, stages: {configs/sft.yaml: there}}")
+    said = told("configs/rmsd.yaml", str(file))
+    assert said["model.policy.path"] == "there/student"
+    assert json.loads(said["stage1_config"]) == [["there", "configs/sft.yaml", str(file)]]
+
+
+def test_another_network_keeps_its_stage():
+    said = told("configs/opd.yaml", TINY)
+    policy, teacher = json.loads(said["stage1_config"])
+    assert policy == ["runs/sft_tiny_qwen3.5", "configs/sft.yaml", TINY]
+    assert teacher == ["runs/teacher_4m", "configs/teacher_4m.yaml"]
+
+
+def test_the_command_line_wins_and_without_a_student_nothing_is_said(tmp_path):
+    for given in (["--run_dir", "x"], ["--run_dir=x"]):
+        own = [*given, "--model.init_args.policy.path=y"]
+        for line in (["--config", TINY, *own], [*own, "--config", TINY]):
+            args = with_student(with_bases(["fit", "--config", "configs/rmsd.yaml", *line]))
+            assert sum(arg.startswith("--run_dir") for arg in args) == 1
+            assert sum("policy.path" in arg for arg in args) == 1
+            assert "--name=rmsd_tiny_qwen3.5" in args
+    args = with_bases(["fit", "--config", "configs/rmsd.yaml", "--run_dir", "x"])
+    assert with_student(args) == args
+    # As `base` of a user's own file it is the same.
+    own = tmp_path / "own.yaml"
+    below = [str(Path(file).resolve()) for file in ("configs/rmsd.yaml", TINY)]
+    own.write_text(f"base: {json.dumps(below)}\nname: own")
+    said = told("configs/sft.yaml", str(own))
+    assert said["name"] == "own_tiny_qwen3.5"
+    assert said["model.policy.path"] == "runs/sft_tiny_qwen3.5/student"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("student: mine", "expected name, path and"),
+        ("student: {name: mine}", "expected name, path and"),
+        ("student: {name: mine, path: x, stage: y}", "expected name, path and"),
+        ("student: {name: mine, path: x, stages: [y]}", "expected name, path and"),
+        ("student: {name: mine, path: 3}", "expected name, path and"),
+        ("student: {name: a/b, path: x}", "student.name is a part of folder names"),
+        ("student: {name: [a], path: x}", "student.name is a part of folder names"),
+    ],
+)
+def test_a_student_that_is_not_said_as_it_should_be_is_refused(capsys, tmp_path, text, said):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        told("configs/rmsd.yaml", str(file))
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert said in error
+
+
+def test_a_student_on_the_command_line_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        with_student(["fit", "--config", "configs/rmsd.yaml", "--student.path=x"])
+    assert "named in a config file, as those in configs/models" in capsys.readouterr().err
+
+
+def test_the_command_follows_it(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "configs/sft.yaml", "--config", TINY, "--print_config"])
+    assert "run_dir: runs/sft_tiny_qwen3.5\n" in capsys.readouterr().out
