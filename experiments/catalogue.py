@@ -147,12 +147,14 @@ STARTS = (
 
 
 def merged_values(recipe: str) -> dict[str, Any]:
-    """All that a recipe says, with what it is based on."""
-    return merged(named_files(with_bases(["--config", f"configs/{recipe}.yaml"])))
+    """All that a recipe says, with what it is based on, and the same of its earlier stages."""
+    values = merged(named_files(with_bases(["--config", f"configs/{recipe}.yaml"])))
+    stages = values.get("stage1_config") or []
+    return values | {"stage1_config": [merged_values(Path(file).stem) for _, file in stages]}
 
 
 def hash_of(entry: Entry, steps: int | None) -> str:
-    """Changes with every value of a recipe, and with no comment in it."""
+    """Changes with every value of a recipe and of its earlier stages, and with no comment."""
     said = json.dumps([merged_values(entry.recipe), entry.overrides, steps], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:8]
 
@@ -294,8 +296,8 @@ INTRODUCTION = """\
 that it sets itself, of those that name another recipe; `rmsd.yaml` and `visd.yaml` are to be read
 whole. Its head says what it does not take over from its paper. Each fits two steps in
 `tests/smoke/test_fit.py`, and its numbers on stored rollouts are kept in `tests/golden/`. The
-folders here hold fragments to put behind a recipe: `cluster/`, `data/`, `curriculum/` and
-`logger/`; `paper/` has the papers' own values.
+folders here hold fragments to put behind a recipe: `cluster/`, `data/`, `models/`,
+`curriculum/` and `logger/`; `paper/` has the papers' own values.
 
 GRPO and what is derived from it take a group's mean alone as baseline, as Dr.GRPO does; why,
 stands in `rmsd.yaml`. VISD and what is derived from it divide by the standard deviation too."""
@@ -341,9 +343,7 @@ def main() -> None:
         args.page.write_text(page(stored))
     args.page.write_text(page(stored))
     if failed:
-        sys.exit(
-            f"the fits of these have failed, and are tried again by the same command: {failed}"
-        )
+        sys.exit(f"these fits have failed, and are tried again by the same command: {failed}")
 
 
 if __name__ == "__main__":
