@@ -92,14 +92,15 @@ def _merge(whole: dict[str, Any], more: dict[str, Any]) -> None:
 def stage_class(args: Sequence[str]) -> str | None:
     """The class path of the stage that a command names, on its line or in its files."""
     for option in ("--model", "--model.class_path"):
-        for name, value in _flags(args):
+        for name, value in flags(args):
             if name == option:
                 return value if "." in value else f"lit_vdistill.stages.{value}"
     model = merged(named_files(args)).get("model")
     return model.get("class_path") if isinstance(model, dict) else None
 
 
-def _flags(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+def flags(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Options of a command line with what is given to them, as `--x=1` or `--x 1`."""
     for arg, following in zip(args, [*args[1:], ""], strict=True):
         name, sign, value = arg.partition("=")
         yield name, value if sign else following

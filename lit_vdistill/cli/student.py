@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_vdistill.cli.config_files import merged, named_files, read_config, with_bases
+import yaml
+
+from lit_vdistill.cli.config_files import flags, merged, named_files, read_config, with_bases
 from lit_vdistill.cli.refusal import refuse
 
 _KEYS = {"name", "path", "stages"}
@@ -35,8 +37,8 @@ def with_student(args: Sequence[str]) -> list[str]:
 
     `--config configs/rmsd.yaml --config configs/models/qwen3.5_4b.yaml` is R-MSD on that student:
     name and folder of the run end in its name, and so do those of the earlier stages, which are
-    given its file too. The first of them begins with the student as it is. What the command line
-    says of these by itself holds.
+    given its file too. The first of them, or this run where it has none, begins with the student as
+    it is. What the command line says of these by itself holds.
 
     Args:
         args: A command line whose bases are in place (`with_bases`).
@@ -50,7 +52,10 @@ def with_student(args: Sequence[str]) -> list[str]:
     found = [file for file in files if read_config(file).get("student") is not None]
     if not found:
         return list(args)
+    given = {name.replace(".init_args.", "."): value for name, value in flags(args)}
     student, said = _read(found[-1]), merged(files)
+    if "--stage1_config" in given:
+        said["stage1_config"] = yaml.safe_load(given["--stage1_config"])
     path, stage = _start(said, student)
     others = [other for other in said.get("stage1_config") or [] if not _leaves(other, _path(said))]
     follows = {
@@ -59,7 +64,6 @@ def with_student(args: Sequence[str]) -> list[str]:
         "--stage1_config": json.dumps([*([stage] if stage else []), *others]),
         "--model.policy.path": path,
     }
-    given = {arg.partition("=")[0].replace(".init_args.", ".") for arg in args}
     told = [f"{name}={value}" for name, value in follows.items() if name not in given]
     behind = len(args) - args[::-1].index("--config") + 1
     return [*args[:behind], *told, *args[behind:]]

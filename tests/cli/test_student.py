@@ -54,6 +54,15 @@ def test_a_stage_that_it_has_been_through_is_where_its_file_says(tmp_path):
     assert json.loads(said["stage1_config"]) == [["there", "configs/sft.yaml", str(file)]]
 
 
+def test_without_stages_a_run_begins_with_the_student():
+    args = ["fit", "--config", "configs/rmsd.yaml", "--config", TINY, "--stage1_config", "null"]
+    told = [arg for arg in with_student(with_bases(args)) if "=" in arg]
+    assert told == [
+        "--name=rmsd_tiny_qwen3.5", "--run_dir=runs/rmsd_tiny_qwen3.5",
+        "--model.policy.path=tiny/qwen3.5",
+    ]  # fmt: skip
+
+
 def test_another_network_keeps_its_stage():
     said = told("configs/opd.yaml", TINY)
     policy, teacher = json.loads(said["stage1_config"])
