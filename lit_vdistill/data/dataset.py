@@ -33,6 +33,7 @@ from lit_vdistill.pool.quality import score_responses
 from lit_vdistill.readers.records import BadSample
 from lit_vdistill.readers.schema import behind_end
 from lit_vdistill.responses.prompts import PromptTemplate, render_messages
+from lit_vdistill.responses.writing import BoxUnits
 from lit_vdistill.types import (
     MediaType,
     Medium,
@@ -79,7 +80,8 @@ class PromptDataset(Dataset[Item | BadSample]):
         self.processor = processor
         self.template = template
         self.prompt = prompt
-        self.box_units = prompt.box_units or family_of_processor(processor).box_units
+        units = prompt.box_units or family_of_processor(processor).box_units
+        self.box_units: BoxUnits = units
         self.max_overshoot_s = max_overshoot_s
         self._arena = Arena(int(memory_gib * 2**30))
         self._items: dict[int, Item] = {}

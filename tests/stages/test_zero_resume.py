@@ -50,6 +50,7 @@ def test_the_command_refuses_before_deepspeed_does(of_two, tmp_path, monkeypatch
                 "--model.policy.path=tiny/qwen3-vl",
                 "--trainer.devices=4",
                 "--trainer.logger=false",
+                f"--run_dir={tmp_path}/run",
                 f"--ckpt_path={of_two}",
             ]
         )
