@@ -57,7 +57,7 @@ def with_student(args: Sequence[str]) -> list[str]:
     if "--stage1_config" in given:
         said["stage1_config"] = yaml.safe_load(given["--stage1_config"])
     path, stage = _start(said, student)
-    others = [other for other in said.get("stage1_config") or [] if not _leaves(other, _path(said))]
+    others = [other for other in _stages(said) if not _leaves(other, _path(said))]
     follows = {
         "--name": student.renamed(said.get("name", "student")),
         "--run_dir": student.renamed(said.get("run_dir", "runs/default")),
@@ -71,9 +71,10 @@ def with_student(args: Sequence[str]) -> list[str]:
 
 def _start(said: Mapping[str, Any], student: _Student) -> tuple[str, list[str] | None]:
     """What a recipe's policy is for a student, and the stage that leaves it, if one does."""
-    for folder, recipe, *_ in said.get("stage1_config") or []:
-        if not _leaves([folder], _path(said)):
+    for earlier in _stages(said):
+        if not _leaves(earlier, _path(said)):
             continue
+        recipe = earlier[1]
         below = merged(named_files(with_bases(["--config", recipe])))
         if below.get("for_random_weights") and not student.path.startswith("tiny/"):
             return _start(below, student)
@@ -82,10 +83,25 @@ def _start(said: Mapping[str, Any], student: _Student) -> tuple[str, list[str] |
     return student.path, None
 
 
+def _stages(said: Mapping[str, Any]) -> list[list[str]]:
+    """Earlier stages: folder and config files of each."""
+    stages = said.get("stage1_config") or []
+    if not isinstance(stages, list) or not all(map(_is_stage, stages)):
+        refuse(f"stage1_config: expected a list of [folder, config file, …], got {stages!r:.200}")
+    return stages
+
+
+def _is_stage(given: Any) -> bool:
+    is_list = isinstance(given, list) and len(given) > 1
+    return is_list and all(isinstance(part, str) for part in given)
+
+
 def _path(said: Mapping[str, Any]) -> str:
     """Path of the policy."""
-    model = said.get("model", {})
-    return str(model.get("init_args", {}).get("policy", {}).get("path", ""))
+    place: Any = said
+    for key in ("model", "init_args", "policy", "path"):
+        place = place.get(key) if isinstance(place, dict) else None
+    return str(place)
 
 
 def _leaves(stage: Sequence[str], path: str) -> bool:

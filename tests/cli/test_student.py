@@ -63,6 +63,16 @@ def test_without_stages_a_run_begins_with_the_student():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("stages", ["x", "[x]", "[[x]]", "{x: y}", "[[[], y]]", "3"])
+def test_what_is_no_stage_is_refused(capsys, tmp_path, stages):
+    file = tmp_path / "own.yaml"
+    file.write_text(f"model: {{init_args: }}\nstage1_config: {stages}")
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", "configs/rmsd.yaml", "--config", str(file), "--config", TINY])
+    assert stop.value.code == 2
+    assert "stage1_config: expected a list of [folder, config" in capsys.readouterr().err
+
+
 def test_another_network_keeps_its_stage():
     said = told("configs/opd.yaml", TINY)
     policy, teacher = json.loads(said["stage1_config"])
