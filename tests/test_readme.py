@@ -28,12 +28,9 @@ def test_training_commands(command, tmp_path, capsys):
             main([*args, "--print_config"])
         assert stop.value.code in (0, None)
         return
-    # The teacher is a student of another run.
-    teacher = ["--model.teacher.path=tiny/qwen3-vl/4m"] if "opd.yaml" in command else []
     main(
         [
             *args,
-            *teacher,
             "--stage1_config=null",
             "--model.policy.path=tiny/qwen3-vl",
             "--model.sampling.max_completion_tokens=6",

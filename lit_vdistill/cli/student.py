@@ -12,7 +12,7 @@ import yaml
 from lit_vdistill.cli.config_files import flags, merged, named_files, read_config, with_bases
 from lit_vdistill.cli.refusal import refuse
 
-_KEYS = {"name", "path", "stages"}
+_KEYS = {"name", "path"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,6 @@ class _Student:
     name: str
     path: str
     """Network that the first stage begins with."""
-    stages: Mapping[str, str]
-    """Folders of stages that it has been through, by their recipes."""
-
-    def folder_of(self, recipe: str, said: Mapping[str, Any]) -> str:
-        return self.stages.get(recipe) or self.renamed(said.get("run_dir", ""))
 
     def renamed(self, name: str) -> str:
         return f"{name}_{self.name}"
@@ -78,7 +73,7 @@ def _start(said: Mapping[str, Any], student: _Student) -> tuple[str, list[str] |
         below = merged(named_files(with_bases(["--config", recipe])))
         if below.get("for_random_weights") and not student.path.startswith("tiny/"):
             return _start(below, student)
-        home = student.folder_of(recipe, below)
+        home = student.renamed(below.get("run_dir", "runs/default"))
         return f"{home}/student", [home, recipe, str(student.file)]
     return student.path, None
 
@@ -111,16 +106,10 @@ def _leaves(stage: Sequence[str], path: str) -> bool:
 
 def _read(file: Path) -> _Student:
     said = read_config(file)["student"]
-    expected = (
-        f"{file}: student: expected name, path and, where it has been through stages, stages "
-        "(a folder by recipe)"
-    )
-    if not isinstance(said, dict) or not {"name", "path"} <= said.keys() <= _KEYS:
-        refuse(f"{expected}; got {said!r:.200}")
-    name, path, stages = said["name"], said["path"], said.get("stages") or {}
+    if not isinstance(said, dict) or said.keys() != _KEYS or not isinstance(said["path"], str):
+        refuse(f"{file}: student: expected a name and a path, got {said!r:.200}")
+    name = said["name"]
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
         refuse(f"{file}: student.name is a part of folder names, of letters, digits, . _ -, not "
                f"{name!r:.80}")  # fmt: skip
-    if not isinstance(path, str) or not isinstance(stages, dict):
-        refuse(f"{expected}; got {said!r:.200}")
-    return _Student(file, name, path, stages)
+    return _Student(file, name, said["path"])

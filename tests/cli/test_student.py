@@ -46,14 +46,6 @@ def test_earlier_stages_are_the_students_own(recipe, fragment, stages, path):
     assert said["name"].endswith(f"_{name}")
 
 
-def test_a_stage_that_it_has_been_through_is_where_its_file_says(tmp_path):
-    file = tmp_path / "mine.yaml"
-    file.write_text("student: {name: mine, path: tiny/qwen3.5, stages: {configs/sft.yaml: there}}")
-    said = told("configs/rmsd.yaml", str(file))
-    assert said["model.policy.path"] == "there/student"
-    assert json.loads(said["stage1_config"]) == [["there", "configs/sft.yaml", str(file)]]
-
-
 def test_without_stages_a_run_begins_with_the_student():
     args = ["fit", "--config", "configs/rmsd.yaml", "--config", TINY, "--stage1_config", "null"]
     told = [arg for arg in with_student(with_bases(args)) if "=" in arg]
@@ -102,11 +94,10 @@ def test_the_command_line_wins_and_without_a_student_nothing_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("student: mine", "expected name, path and"),
-        ("student: {name: mine}", "expected name, path and"),
-        ("student: {name: mine, path: x, stage: y}", "expected name, path and"),
-        ("student: {name: mine, path: x, stages: [y]}", "expected name, path and"),
-        ("student: {name: mine, path: 3}", "expected name, path and"),
+        ("student: mine", "expected a name and a path"),
+        ("student: {name: mine}", "expected a name and a path"),
+        ("student: {name: mine, path: x, stage: y}", "expected a name and a path"),
+        ("student: {name: mine, path: 3}", "expected a name and a path"),
         ("student: {name: a/b, path: x}", "student.name is a part of folder names"),
         ("student: {name: [a], path: x}", "student.name is a part of folder names"),
     ],
