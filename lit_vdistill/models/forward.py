@@ -17,6 +17,7 @@ from lit_vdistill.models import meter
 from lit_vdistill.models.families import Backbone, MediaFeatures, family_of
 from lit_vdistill.models.layout import PlacedPrompt, Row, dense_layout, packed_layout
 from lit_vdistill.models.prompt import EncodedPrompt, PromptFeatures
+from lit_vdistill.models.routers import balance_loss, routed_tokens
 from lit_vdistill.models.sharding import is_sharded
 from lit_vdistill.models.shared_prefix import kernel_of, packed_plan
 
@@ -34,6 +35,9 @@ class CompletionStates:
     ids: Int[Tensor, "rows seq"]
     mask: Bool[Tensor, "rows seq"]
     """True where there is a completion token and not padding."""
+    router_loss: Float[Tensor, ""] | None = None
+    """Load-balancing loss over all tokens that were run, prompts' too, each as often as it was;
+    None where there is none to learn by (`router_loss_coef` 0, no gradients)."""
 
 
 def encode_vision(
@@ -133,9 +137,11 @@ def completion_states(
         layout, plan = dense_layout(placed, rows, pad_id), None
     standing = [prompts[i] for i in layout.prompts]
     meter.count_prompts(standing, [prompts[row.prompt] for row in rows])
-    hidden = family_of(backbone.config).hidden_states(
-        backbone, layout.ids, layout.position_ids, standing, plan
-    )
+    family = family_of(backbone.config)
+    is_balanced = backbone.router_loss_coef and torch.is_grad_enabled()
+    with routed_tokens(backbone, family.routers if is_balanced else ()) as routed:
+        hidden = family.hidden_states(backbone, layout.ids, layout.position_ids, standing, plan)
+    is_token = None if layout.is_token is None else layout.is_token.flatten()
     for prompt in prompts:
         if prompt.features is not None and prompt.features.anchor is not None:
             hidden = hidden + prompt.features.anchor.to(hidden.dtype)
@@ -144,6 +150,7 @@ def completion_states(
         final=hidden[layout.row_sequence, layout.final],
         ids=layout.completion_ids,
         mask=layout.mask,
+        router_loss=balance_loss(routed, is_token) if routed else None,
     )
 
 

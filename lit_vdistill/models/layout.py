@@ -64,6 +64,14 @@ class Layout:
     mask: Bool[Tensor, "rows tokens"]
     """True where there is a completion token and not padding."""
 
+    @property
+    def is_token(self) -> Bool[Tensor, "batch seq"] | None:
+        """False at padding of `ids`; None where there is none."""
+        if self.groups is not None:
+            return None
+        places = torch.arange(self.ids.shape[1], device=self.ids.device)
+        return places <= self.final[:, None]
+
 
 def dense_layout(prompts: Sequence[PlacedPrompt], rows: Sequence[Row], pad_id: int) -> Layout:
     """A sequence a row: the oracle of the tests and of the self-check."""

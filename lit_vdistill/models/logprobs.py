@@ -55,6 +55,8 @@ class TokenScores:
     normalizers: Float[Tensor, "rows seq"] | None = None
     """What was subtracted from the logits of a position to make log-probabilities of them; no
     gradient."""
+    router_loss: Float[Tensor, ""] | None = None
+    """See `CompletionStates.router_loss`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,7 @@ def head_scores(
         chosen if chosen_ids.shape[-1] else None,
         apart if teacher is not None else None,
         totals,
+        states.router_loss,
     )
 
 

@@ -42,6 +42,8 @@ class VLMConfig:
     """Keep the vision tower as it is; no gradient flows into it."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    router_loss_coef: float = 0.0
+    """Weight of the load-balancing loss of a mixture's routers; 0, as in both papers, is none."""
 
 
 def load_processor(path: str) -> ProcessorMixin:
@@ -96,7 +98,8 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
 
     Raises:
         FileNotFoundError: When the path leads nowhere; see `check_network`.
-        ValueError: For one of no family in `models/families`, or that ZeRO-3 cannot load.
+        ValueError: For one of no family in `models/families`, that ZeRO-3 cannot load, or that has
+            no routers to weigh a loss of.
     """
     if config.path.startswith(_TINY):
         model = build_tiny_model(config.path.removeprefix(_TINY))
@@ -112,7 +115,13 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
     model.set_attn_implementation(_stock_kernel(config.attn_implementation))
     family.prepare(model, config.attn_implementation)
     OneCallHead.convert(model.lm_head)
+    if config.router_loss_coef and not any(isinstance(m, family.routers) for m in model.modules()):
+        raise ValueError(
+            f"policy.router_loss_coef {config.router_loss_coef}: '{config.path}' is no mixture of "
+            "experts and has no routers; set 0"
+        )
     model.model.shared_prefix = config.shared_prefix
+    model.model.router_loss_coef = config.router_loss_coef
     family.tower(model.model).requires_grad_(not config.freeze_vision)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -259,7 +259,9 @@ class OnPolicyModule(VLMStage):
             per_token = per_token + config.kl_coef * kl
             total = masked_total(kl, scores.mask, config.reduction, weights)
             self.metrics.add_sum("kl/ref", total / divisor)
-        return masked_total(per_token, scores.mask, config.reduction, weights) / divisor
+        loss = masked_total(per_token, scores.mask, config.reduction, weights) / divisor
+        share = part.counts()["tokens"] / (self.window.counts["tokens"] or 1.0)
+        return self.with_router_loss(loss, scores, share)
 
     def start_method(
         self, part: Experience, advantages: Float[Tensor, " rows"], kept: Kept

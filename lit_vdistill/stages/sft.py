@@ -106,7 +106,9 @@ class SFTModule(VLMStage):
         if weight:
             self.describe(scores)
         total = masked_total(scores.logprobs, scores.mask, "token_mean")
-        return -weight * total / self.counts["tokens"]
+        loss = -weight * total / self.counts["tokens"]
+        tokens = weight * sum(len(row.completion_ids) for row in rows)
+        return self.with_router_loss(loss, scores, tokens / self.counts["tokens"])
 
     def on_train_start(self) -> None:
         """Refuse a K that no pool has; see `VLMStage.on_train_start`."""

@@ -19,7 +19,7 @@ from lit_vdistill.models import meter
 from lit_vdistill.models.families import tower_of
 from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.layout import Row
-from lit_vdistill.models.logprobs import verify_shared_prefix
+from lit_vdistill.models.logprobs import TokenScores, verify_shared_prefix
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.sharding import even_turns, is_sharded, shard
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
@@ -231,6 +231,21 @@ class VLMStage(StepLoop):
         with meter.resting():
             gap = verify_shared_prefix(self.policy, [prompts[chosen]], two)
         self.metrics.add("verify/shared_prefix_gap", gap, 1.0)
+
+    def with_router_loss(self, loss: Tensor, scores: TokenScores, tokens: float) -> Tensor:
+        """Add a piece's share of the routers' load-balancing loss, where the policy has one.
+
+        It is averaged over the step: a piece weighs as its completion tokens.
+
+        Args:
+            loss: The piece's share of all else.
+            scores: The policy's, with gradients.
+            tokens: Share of the piece in the step's completion tokens, of all processes.
+        """
+        if scores.router_loss is None:
+            return loss
+        self.metrics.add_sum("router/balance", scores.router_loss * tokens)
+        return loss + self.policy_config.router_loss_coef * tokens * scores.router_loss
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Named parameter groups with their peak learning rates."""

@@ -72,6 +72,7 @@ class Case:
     """Of VISD's λ, down to 0."""
     clip: float | None = None
     """`gradient_clip_val`, instead of what its method and optimizer have here."""
+    router_loss_coef: float = 0.0
 
 
 class PaidByTokens:
@@ -111,7 +112,12 @@ def stage_of(case, student, teacher):
     }
     rewards = [OuterFormat(0.1), TaskFormat(0.1), Content(0.4)]
     dtype = "bfloat16" if case.precision == "bf16-true" else "float32"
-    policy = VLMConfig(student, dtype=dtype, verify_shared_prefix="never")
+    policy = VLMConfig(
+        student,
+        dtype=dtype,
+        verify_shared_prefix="never",
+        router_loss_coef=case.router_loss_coef,
+    )
     if case.method == "sft":
         return SFTModule(policy, rewards, **shared)
     if case.method == "grpo":

@@ -111,6 +111,22 @@ def test_in_every_family_two_processes_learn_what_one_does(
 
 
 @pytest.mark.matrix
+def test_routers_are_balanced_over_all_processes(fit_together, student_of, tmp_path):
+    """A prompt a piece, on one process and on two: a mean over more tokens is another loss."""
+    student = student_of("qwen3.5-moe")
+    case = {"method": "visd", "optimizer": "adamw", "router_loss_coef": 0.5, "max_tokens": 520}
+    outs = {name: tmp_path / name for name in ("auto", "fsdp2", "ddp")}
+    cases = [{**case, "strategy": name, "out": str(out)} for name, out in outs.items()]
+    fit_together([{**cases[0], "num_pieces": 4}], student=student)
+    fit_together(cases[1:], 2, student=student)
+    for name in ("fsdp2", "ddp"):
+        loss, gap = apart(outs[name], outs["auto"], weights(student))
+        assert loss <= 1e-5
+        assert gap <= 1e-3
+    assert all(step["loss"] > 0.5 for step in steps(outs["auto"]))  # without it, about 0
+
+
+@pytest.mark.matrix
 def test_zero_3_resumes_with_the_shards_of_a_bf16_teacher(fit_together, tmp_path):
     """Step 3 follows from the teacher's float32 shards, which each process keeps."""
     fixed = {"method": "visd", "strategy": "3", "optimizer": "adamw", "precision": "bf16-true"}

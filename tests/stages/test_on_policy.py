@@ -79,6 +79,31 @@ def test_the_second_update_compares_with_the_sampler_and_is_clipped(stage_of, ba
     assert max(errors) > 0.1
 
 
+def test_a_mixtures_routers_are_balanced_over_the_step(prepare, script, batch_of, take_step):
+    """By completion tokens, in every update of a window; not in one whose policy rests."""
+    torch.manual_seed(0)
+    policy = replace(POLICY, path="tiny/qwen3-vl-moe", router_loss_coef=0.5)
+    stage = prepare(OnPolicyModule(policy, REWARDS, loss=LOSS))
+    script(stage, {"s0": [RIGHT, WRONG], "s1": [LONGER, RIGHT]})
+    batch = batch_of(["B"], ["B"])
+    first = take_step(stage, batch, 2)
+    experience = stage.window.experience
+    parts = [experience.part([i]) for i in range(2)]
+    losses = [
+        completion_logprobs(stage.policy, part.batch.prompts, part.rows).router_loss.item()
+        for part in parts
+    ]
+    tokens = [part.counts()["tokens"] for part in parts]
+    mean = sum(n * loss for n, loss in zip(tokens, losses, strict=True)) / sum(tokens)
+    assert first["router/balance"] == pytest.approx(mean, rel=1e-5)
+    # On policy the surrogate itself is 0: each group's advantages cancel.
+    assert first["train/loss"] == pytest.approx(0.5 * mean, rel=1e-4)
+    second = take_step(stage, batch, 2, update=1)
+    assert second["router/balance"] == pytest.approx(mean, rel=1e-5)
+    stage.window = replace(stage.window, is_at_rest=True)
+    assert "router/balance" not in take_step(stage, batch, 2, update=1)
+
+
 def test_what_a_window_found_out_stays_while_lambda_moves(stage_of, batch_of, take_step):
     cases = []
 

@@ -7,6 +7,8 @@ import torch
 from lit_vdistill import processes
 from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.data.window import WindowTurn
+from lit_vdistill.models.forward import completion_states
+from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.models.tokens import response_ids
 from lit_vdistill.models.vlm import VLMConfig
@@ -153,6 +155,29 @@ def test_questions_about_one_medium_share_it_and_learn_the_same(batch_of, prepar
     stage.training_step(WindowTurn(batch), 0)
     assert stage._values["shared/vision_patches"] == patches
     assert stage._values["shared/vision_patches_by_row"] == 2 * patches
+
+
+def test_a_mixtures_routers_are_balanced_over_the_step_by_its_tokens(batch_of, prepare, take_step):
+    """Two pieces of unequal length: each counts as the tokens that it trains."""
+    torch.manual_seed(0)
+    policy = VLMConfig("tiny/qwen3-vl-moe", router_loss_coef=0.5)
+    stage = prepare(SFTModule(policy, REWARDS, sampling=SamplingConfig()))
+    batch = batch_of(["B"], ["of all that there is the red dog that runs to the left"])
+    prompts, rows = prompts_and_rows(stage, batch)
+    scores = completion_logprobs(stage.policy, prompts, rows)
+    apart = [
+        completion_states(stage.policy.model, [prompt], [Row(0, row.completion_ids)], 0)
+        for prompt, row in zip(prompts, rows, strict=True)
+    ]
+    lengths = [len(row.completion_ids) for row in rows]
+    losses = [states.router_loss.item() for states in apart]
+    assert lengths[1] > 2 * lengths[0]
+    assert abs(losses[0] - losses[1]) > 1e-3
+    mean = sum(n * loss for n, loss in zip(lengths, losses, strict=True)) / sum(lengths)
+    values = take_step(stage, batch, 2)
+    assert values["router/balance"] == pytest.approx(mean, rel=1e-5)
+    nats = -scores.logprobs[scores.mask].mean().item()
+    assert values["train/loss"] == pytest.approx(nats + 0.5 * mean, rel=1e-5)
 
 
 @pytest.mark.parametrize("elsewhere", [0.0, 3.0])

@@ -48,6 +48,8 @@ class Family(ABC):
     """Class name of their processor. Families that share one read prompts alike."""
     decoder_layers: ClassVar[tuple[type[nn.Module], ...]] = ()
     """Decoder layers that `rollouts/decoder.py` may run part by part; others by their forward."""
+    routers: ClassVar[tuple[type[nn.Module], ...]] = ()
+    """Routers of its mixtures of experts: they return logits first and have a `top_k`."""
     box_units: ClassVar[BoxUnits] = "thousandths"
     """How its checkpoints write boxes."""
     never_sampled: ClassVar[tuple[str, ...]]

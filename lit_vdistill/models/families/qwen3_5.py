@@ -5,7 +5,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer
-from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeDecoderLayer
+from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import (
+    Qwen3_5MoeDecoderLayer,
+    Qwen3_5MoeTopKRouter,
+)
 
 from lit_vdistill.models.families.delta_net import share_states
 from lit_vdistill.models.families.qwen_vl import QwenVL
@@ -21,6 +24,7 @@ class Qwen35(QwenVL):
     decoder_layers: ClassVar[tuple[type[nn.Module], ...]] = (
         Qwen3_5DecoderLayer, Qwen3_5MoeDecoderLayer,
     )  # fmt: skip
+    routers: ClassVar[tuple[type[nn.Module], ...]] = (Qwen3_5MoeTopKRouter,)
 
     def prepare(self, model: PreTrainedModel, kernel: AttentionKernel) -> None:
         """See `Family.prepare`."""

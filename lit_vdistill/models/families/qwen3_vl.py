@@ -4,7 +4,10 @@ from typing import ClassVar
 
 from torch import nn
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextDecoderLayer
-from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeTextDecoderLayer
+from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import (
+    Qwen3VLMoeTextDecoderLayer,
+    Qwen3VLMoeTextTopKRouter,
+)
 
 from lit_vdistill.models.families.qwen_vl import QwenVL
 
@@ -17,3 +20,4 @@ class Qwen3VL(QwenVL):
     decoder_layers: ClassVar[tuple[type[nn.Module], ...]] = (
         Qwen3VLTextDecoderLayer, Qwen3VLMoeTextDecoderLayer,
     )  # fmt: skip
+    routers: ClassVar[tuple[type[nn.Module], ...]] = (Qwen3VLMoeTextTopKRouter,)
