@@ -27,7 +27,7 @@ from transformers.masking_utils import flash_attention_mask, sdpa_mask
 
 from lit_vdistill.models.plans.block import BlockAttention
 from lit_vdistill.models.plans.groups import PrefixGroup
-from lit_vdistill.models.plans.states import Recurrence, SharedStates
+from lit_vdistill.models.plans.states import Recurrence, SharedStates, can_pack
 from lit_vdistill.models.plans.two_pass import TwoPassAttention
 from lit_vdistill.models.plans.varlen import VarlenAttention
 
@@ -81,7 +81,7 @@ class PackedPlan:
     @cached_property
     def states(self) -> SharedStates:
         """Prepared where a layer asks for it first."""
-        return SharedStates(self._groups, self._device)
+        return SharedStates(self._groups, self._device, is_packed=can_pack(self._device))
 
     def carry(self, layer: int, inputs: Tensor, recurrence: Recurrence) -> Tensor:
         """See `AttentionPlan`."""

@@ -11,7 +11,7 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as stock
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
 from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeGatedDeltaNet
 
-from lit_vdistill.models.plans.states import LayerState
+from lit_vdistill.models.plans.states import LayerState, Packing
 from lit_vdistill.models.shared_prefix import AttentionPlan
 from lit_vdistill.objectives.precision import widened
 
@@ -32,7 +32,45 @@ class DepthwiseConv(nn.Conv1d):
         """The stock convolution, or what `within` makes of the input while the weight is there."""
         return super().forward(input) if within is None else within(input)
 
-    def convolve(self, input: Float[Tensor, "rows history_and_seq channels"]) -> Tensor:
+    def padded(
+        self,
+        inputs: Float[Tensor, "rows seq channels"],
+        lengths: Int[Tensor, " rows"] | None,
+        before: Float[Tensor, "rows history channels"] | None,
+    ) -> tuple[Float[Tensor, "rows seq channels"], Float[Tensor, "rows history channels"]]:
+        """Outputs of rows behind what came before, zeros if None, and what each has read last."""
+        rows, width, channels = inputs.shape
+        history = self.kernel_size[0] - 1
+        if before is None:
+            before = inputs.new_zeros(rows, history, channels)
+        whole = torch.cat([before.to(inputs.dtype), inputs], dim=1)
+        ends = torch.full((rows,), width, device=inputs.device) if lengths is None else lengths
+        last = ends[:, None] + torch.arange(history, device=inputs.device)
+        return self._convolve(whole), whole.gather(1, last[..., None].expand(-1, -1, channels))
+
+    def packed(
+        self,
+        inputs: Float[Tensor, "1 seq channels"],
+        rows: Packing,
+        before: Float[Tensor, "rows history channels"] | None,
+    ) -> tuple[Float[Tensor, "1 seq channels"], Float[Tensor, "rows history channels"]]:
+        """The same of rows one behind another.
+
+        Each has its history before it in one long sequence; what reads across rows is dropped.
+        """
+        history, starts = self.kernel_size[0] - 1, rows.bounds[:-1]
+        count = torch.arange(len(starts), device=inputs.device)
+        steps = torch.arange(history, device=inputs.device)
+        placed = torch.arange(inputs.shape[1], device=inputs.device) + history * rows.row_of
+        whole = inputs.new_zeros(inputs.shape[1] + history * len(starts), inputs.shape[2])
+        whole = whole.index_copy(0, placed + history, inputs[0])
+        if before is not None:
+            firsts = (starts + history * count)[:, None] + steps
+            whole = whole.index_copy(0, firsts.flatten(), before.to(inputs.dtype).flatten(0, 1))
+        lasts = (rows.bounds[1:] + history * count)[:, None] + steps
+        return self._convolve(whole[None]).index_select(1, placed), whole[lasts]
+
+    def _convolve(self, input: Float[Tensor, "rows history_and_seq channels"]) -> Tensor:
         """Outputs of all tokens that have a whole history."""
         size = input.shape[1] - self.kernel_size[0] + 1
         taps = self.weight[:, 0].unbind(dim=1)
@@ -71,52 +109,50 @@ class SharedDeltaNet(Qwen3_5GatedDeltaNet):
     def recur(
         self,
         inputs: Float[Tensor, "rows seq channels"],
-        lengths: Int[Tensor, " rows"] | None,
+        lengths: Int[Tensor, " rows"] | Packing | None,
         state: LayerState | None,
         *,
         keeps_state: bool,
     ) -> tuple[Float[Tensor, "rows seq heads dim"], LayerState | None]:
         """See `Recurrence`: convolution, then the delta rule."""
-        rows, width, _ = inputs.shape
         heads = (self.conv_dim, self.num_v_heads, self.num_v_heads)
         mixed, b, a = inputs.split(heads, dim=-1)
-        history = self.conv_kernel_size - 1
-        before = mixed.new_zeros(rows, history, self.conv_dim) if state is None else state.inputs
-        whole = torch.cat([before.to(mixed.dtype), mixed], dim=1)
-        convolved = silu(cast(DepthwiseConv, self.conv1d).convolve(whole))
+        conv = cast(DepthwiseConv, self.conv1d)
+        before = None if state is None else state.inputs
+        if isinstance(lengths, Packing):
+            convolved, tail = conv.packed(mixed, lengths, before)
+        else:
+            convolved, tail = conv.padded(mixed, lengths, before)
+        convolved = silu(convolved)
         query, key, value = convolved.split((self.key_dim, self.key_dim, self.value_dim), dim=-1)
         # As the stock layer, at least in float32: A could be infinite.
         decay = -widened(self.A_log).exp() * softplus(widened(a) + self.dt_bias)
         strength = b.sigmoid()
-        if lengths is not None:
+        if isinstance(lengths, Tensor):
             # What neither writes nor decays leaves the state as it is: padding is not read.
-            is_real = torch.arange(width, device=inputs.device) < lengths[:, None]
+            is_real = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
             decay, strength = decay * is_real[..., None], strength * is_real[..., None]
         read, memory = self._rule(
             query.unflatten(-1, (-1, self.head_k_dim)), key.unflatten(-1, (-1, self.head_k_dim)),
             value.unflatten(-1, (-1, self.head_v_dim)), decay, strength,
             None if state is None else state.memory, keeps_state,
+            lengths.bounds if isinstance(lengths, Packing) else None,
         )  # fmt: skip
-        if not keeps_state:
-            return read, None
-        assert memory is not None
-        ends = torch.full((rows,), width, device=inputs.device) if lengths is None else lengths
-        last = ends[:, None] + torch.arange(history, device=inputs.device)
-        tail = whole.gather(1, last[..., None].expand(-1, -1, self.conv_dim))
-        return read, LayerState(tail, memory)
+        return read, None if memory is None else LayerState(tail, memory)
 
     def _rule(
         self, query: Tensor, key: Tensor, value: Tensor, decay: Tensor, strength: Tensor,
-        memory: Tensor | None, keeps_state: bool,
+        memory: Tensor | None, keeps_state: bool, bounds: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         width = query.shape[1]
-        if width == 1:
+        if width == 1 and bounds is None:
             return stock.torch_recurrent_gated_delta_rule(
                 query, key, value, g=decay, beta=strength, initial_state=memory,
                 output_final_state=keeps_state, use_qk_l2norm_in_kernel=True,
             )  # fmt: skip
         # The reference pads to whole chunks; a kernel has a size of its own.
         short = {} if query.is_cuda else {"chunk_size": _chunk_of(width)}
+        short = short if bounds is None else {"cu_seqlens": bounds}
         return stock.torch_chunk_gated_delta_rule(
             query, key, value, g=decay, beta=strength, initial_state=memory,
             output_final_state=keeps_state, use_qk_l2norm_in_kernel=True, **short,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -33,6 +34,23 @@ class LayerState:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Rows one behind another in a single sequence, without padding."""
+
+    bounds: Int[Tensor, " rows_and_one"]
+    """Where each begins, and where the last ends: a kernel's `cu_seqlens`."""
+    row_of: Int[Tensor, " seq"]
+    """The row of each token."""
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> "Packing":
+        """Rows of these lengths."""
+        sizes = torch.tensor([0, *lengths])
+        row_of = torch.arange(len(lengths)).repeat_interleave(sizes[1:])
+        return cls(sizes.cumsum(0).to(device), row_of.to(device))
+
+
 @runtime_checkable
 class Recurrence(Protocol):
     """The arithmetic of one recurrent layer over rows of tokens."""
@@ -40,7 +58,7 @@ class Recurrence(Protocol):
     def __call__(
         self,
         inputs: Float[Tensor, "rows seq channels"],
-        lengths: Int[Tensor, " rows"] | None,
+        lengths: Int[Tensor, " rows"] | Packing | None,
         state: LayerState | None,
         *,
         keeps_state: bool,
@@ -49,7 +67,8 @@ class Recurrence(Protocol):
 
         Args:
             inputs: What the layer has made of each token alone.
-            lengths: Tokens of each row, padding on the right; None where there is none.
+            lengths: Tokens of each row, padding on the right; None where there is none. With a
+                `Packing` the rows are one sequence.
             state: Behind what came before; None where nothing did.
             keeps_state: Whether the state behind is asked for.
         """
@@ -59,8 +78,17 @@ class Recurrence(Protocol):
 class SharedStates:
     """Prompts from nothing, each once; completions from the state behind their prompt."""
 
-    def __init__(self, groups: Sequence[PrefixGroup], device: torch.device) -> None:
-        """Prepare the index; `device` is the tokens'."""
+    def __init__(
+        self, groups: Sequence[PrefixGroup], device: torch.device, *, is_packed: bool = False
+    ) -> None:
+        """Prepare the index.
+
+        Args:
+            groups: Where prompts and completions stand.
+            device: The tokens'.
+            is_packed: Run all prompts, and then all completions, as one sequence each, for a
+                recurrence that keeps rows apart (`can_pack`); else as rows of similar length.
+        """
         length = groups[-1].stop
         prompts, completions = [], []
         for segment in segments_of(groups):
@@ -68,12 +96,13 @@ class SharedStates:
                 prompts.append((segment.own, 0))
             elif segment.own:
                 completions.append((segment.own, len(prompts) - 1))
-        by_length = _by_length(prompts)
+        by_length = _batches(prompts, is_packed)
         place = {index: row for row, index in enumerate(i for part in by_length for i in part)}
         owned = [(own, place[owner]) for own, owner in completions]
-        self.prompts = [_Rows.of([prompts[i] for i in p], length, device) for p in by_length]
+        rows_of = _Rows.packed if is_packed else _Rows.padded
+        self.prompts = [rows_of([prompts[i] for i in part], length, device) for part in by_length]
         self.completions = [
-            _Rows.of([owned[i] for i in part], length, device) for part in _by_length(owned)
+            rows_of([owned[i] for i in part], length, device) for part in _batches(owned, is_packed)
         ]
         parts = [*self.prompts, *self.completions]
         slots = torch.cat([part.gather.index.cpu() for part in parts])
@@ -107,16 +136,17 @@ class SharedStates:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Sequences of similar length, padded on the right by repeating their last token."""
+    """Sequences that are run together."""
 
     gather: Gather
     is_real: Bool[Tensor, " slots"]
-    lengths: Int[Tensor, " rows"] | None
+    lengths: Int[Tensor, " rows"] | Packing | None
     owners: Int[Tensor, " rows"]
     """The state that each begins with."""
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[range, int]], total: int, device: torch.device) -> "_Rows":
+    def padded(cls, rows: Sequence[tuple[range, int]], total: int, device: torch.device) -> "_Rows":
+        """Of similar length, padded on the right by repeating their last token."""
         padded = Padded.of([own for own, _ in rows])
         is_real = padded.is_real.flatten()
         lengths = padded.is_real.sum(dim=1).to(device)
@@ -127,13 +157,33 @@ class _Rows:
             owners=torch.tensor([owner for _, owner in rows], device=device),
         )
 
+    @classmethod
+    def packed(cls, rows: Sequence[tuple[range, int]], total: int, device: torch.device) -> "_Rows":
+        """One behind another, whatever their lengths."""
+        index = torch.tensor([place for own, _ in rows for place in own])
+        is_real = torch.ones_like(index, dtype=torch.bool)
+        return cls(
+            gather=Gather.of(index, is_real, total, device),
+            is_real=is_real,
+            lengths=Packing.of([len(own) for own, _ in rows], device),
+            owners=torch.tensor([owner for _, owner in rows], device=device),
+        )
+
     def of_flat(self, flat: Float[Tensor, "seq channels"]) -> Float[Tensor, "rows width channels"]:
         """The rows' tokens."""
-        return self.gather(flat[:, None])[:, 0].unflatten(0, (len(self.owners), -1))
+        count = 1 if isinstance(self.lengths, Packing) else len(self.owners)
+        return self.gather(flat[:, None])[:, 0].unflatten(0, (count, -1))
 
 
-def _by_length(rows: Sequence[tuple[range, int]]) -> list[list[int]]:
-    """Indices of rows that may be padded to one another."""
+def can_pack(device: torch.device) -> bool:
+    """Whether recurrences keep packed rows apart: by `flash-linear-attention`'s kernel, on GPU."""
+    return device.type == "cuda" and find_spec("fla") is not None
+
+
+def _batches(rows: Sequence[tuple[range, int]], is_packed: bool) -> list[list[int]]:
+    """Indices of rows that are run together: all, or those that may be padded to one another."""
+    if is_packed:
+        return [[*range(len(rows))]] if rows else []
     members: dict[int, list[int]] = {}
     for index, (own, _) in enumerate(rows):
         members.setdefault(size_class(len(own)), []).append(index)

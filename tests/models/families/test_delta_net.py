@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers.models.qwen3_5 import modeling_qwen3_5
 
+from lit_vdistill.models import shared_prefix
 from lit_vdistill.models.shared_prefix import PackedPlan
 from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
 from tests.families import gradient_bound
@@ -31,6 +32,33 @@ def layers(families):
     return stock, shared
 
 
+@pytest.fixture(params=[False, True], ids=["padded", "packed"])
+def packing(request, monkeypatch):
+    """As on CPU, and as on GPU, where a kernel keeps packed rows apart by their bounds."""
+    rule = modeling_qwen3_5.torch_chunk_gated_delta_rule
+    seen = []
+
+    def by_bounds(*tensors, g, beta, initial_state, cu_seqlens=None, **others):
+        if cu_seqlens is None:
+            return rule(*tensors, g=g, beta=beta, initial_state=initial_state, **others)
+        seen.append(len(cu_seqlens) - 1)
+        assert cu_seqlens.dtype == torch.long
+        found = []
+        for row, (start, stop) in enumerate(cu_seqlens.unfold(0, 2, 1).tolist()):
+            own = [tensor[:, start:stop] for tensor in (*tensors, g, beta)]
+            state = None if initial_state is None else initial_state[row : row + 1]
+            given = {"g": own[3], "beta": own[4], "initial_state": state}
+            found.append(rule(*own[:3], **given, **others))
+        read, states = zip(*found, strict=True)
+        return torch.cat(read, 1), torch.cat(states) if others["output_final_state"] else None
+
+    if request.param:
+        monkeypatch.setattr(shared_prefix, "can_pack", lambda device: True)
+        monkeypatch.setattr(modeling_qwen3_5, "torch_chunk_gated_delta_rule", by_bounds)
+    yield
+    assert bool(seen) == request.param
+
+
 @pytest.mark.parametrize(
     "lengths",
     [
@@ -39,7 +67,7 @@ def layers(families):
     ],
     ids=["long", "short"],
 )
-def test_it_reads_what_the_stock_layer_reads_row_by_row(layers, groups_of, lengths):
+def test_it_reads_what_the_stock_layer_reads_row_by_row(layers, groups_of, lengths, packing):
     stock, shared = layers
     groups = groups_of(*lengths)
     states = torch.randn(1, groups[-1].stop, shared.hidden_size)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lit_vdistill.models.plans.states import LayerState, SharedStates
+from lit_vdistill.models.plans.states import LayerState, Packing, SharedStates
 
 CPU = torch.device("cpu")
 GROUPS = [
@@ -12,6 +12,8 @@ GROUPS = [
 
 def running(inputs, lengths, state, *, keeps_state):
     """Each token reads a decayed sum of what came before, and the input before the last one."""
+    if isinstance(lengths, Packing):
+        return in_turn(inputs, lengths, state, keeps_state)
     rows, width, channels = inputs.shape
     before = inputs.new_zeros(rows, 2, channels) if state is None else state.inputs
     whole = torch.cat([before, inputs], dim=1)
@@ -27,13 +29,25 @@ def running(inputs, lengths, state, *, keeps_state):
     return torch.stack(read, dim=1)[..., None], kept
 
 
+def in_turn(inputs, packing, state, keeps_state):
+    """Packed rows, each by itself."""
+    found = []
+    for row, (start, stop) in enumerate(packing.bounds.unfold(0, 2, 1).tolist()):
+        assert (packing.row_of[start:stop] == row).all()
+        before = None if state is None else state.select(torch.tensor([row]))
+        found.append(running(inputs[:, start:stop], None, before, keeps_state=keeps_state))
+    read, states = zip(*found, strict=True)
+    return torch.cat(read, dim=1), LayerState.cat(states) if keeps_state else None
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("lengths", GROUPS, ids=len)
-def test_every_completion_reads_what_it_reads_alone(groups_of, lengths):
+def test_every_completion_reads_what_it_reads_alone(groups_of, lengths, is_packed):
     groups = groups_of(*lengths)
     total = groups[-1].stop
     flat = torch.randn(1, total, 3, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(1, total, 3, 1, dtype=torch.float64)
-    found = SharedStates(groups, CPU).carry(flat, running)
+    found = SharedStates(groups, CPU, is_packed=is_packed).carry(flat, running)
     (gradient,) = torch.autograd.grad((found * weights).sum(), flat)
 
     expected = torch.zeros_like(found)
