@@ -9,8 +9,8 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.data.datamodule import VideoDistillDataModule
-from lit_vdistill.data.templates import load_template
 from lit_vdistill.models.families import family_of_processor
+from lit_vdistill.readers.templates import load_template
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.tracking.model_card import StudentFacts, TrainingData, model_card
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from lit_vdistill.__main__ import main
-from lit_vdistill.data.frame_images import as_images
+from lit_vdistill.media.frame_images import as_images
 from lit_vdistill.media.pictures import Limits, fit_size
 from lit_vdistill.media.video import FrameConfig
 from lit_vdistill.metrics.vstar import ChainAnswer, VStar, VStarItem

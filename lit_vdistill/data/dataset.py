@@ -14,7 +14,6 @@ from transformers import ProcessorMixin
 
 from lit_vdistill.data.arena import Arena
 from lit_vdistill.data.batch import Item
-from lit_vdistill.data.frame_images import FrameTimes, as_images
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.teacher_view import NoEvidence, ViewConfig
 from lit_vdistill.data.text_units import (
@@ -23,6 +22,7 @@ from lit_vdistill.data.text_units import (
     responses_in_units,
     sample_in_units,
 )
+from lit_vdistill.media.frame_images import FrameTimes, as_images
 from lit_vdistill.media.frames import frame_at
 from lit_vdistill.media.video import MediaError, MediaReader
 from lit_vdistill.models.encode import encode_prompt

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lit_vdistill.data.frame_images import FrameTimes
+from lit_vdistill.media.frame_images import FrameTimes
 from lit_vdistill.responses.writing import BoxUnits
 from lit_vdistill.types import Envelope
 

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from lit_vdistill.data.mixture import Mixture
-from lit_vdistill.data.templates import load_template
 from lit_vdistill.metrics.token_truth import marks
 from lit_vdistill.pool.quality import best_response, score_responses
 from lit_vdistill.readers.records import parse_record, read_records, write_records
+from lit_vdistill.readers.templates import load_template
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.responses.prompts import (
     GROUNDED,

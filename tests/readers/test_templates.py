@@ -1,6 +1,6 @@
 import pytest
 
-from lit_vdistill.data.templates import load_template
+from lit_vdistill.readers.templates import load_template
 from lit_vdistill.tasks import Task
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lit_vdistill.data.frame_images import as_images
 from lit_vdistill.data.prompt_config import PromptConfig
+from lit_vdistill.media.frame_images import as_images
 from lit_vdistill.types import Medium
 
 
