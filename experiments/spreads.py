@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_vdistill.data.text_units import in_text_units
+from lit_vdistill.pool.text_units import in_text_units
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import graded_quality
 from lit_vdistill.types import Medium

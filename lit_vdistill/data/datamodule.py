@@ -19,12 +19,12 @@ from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.sampler import ShardedEvalSampler, StreamSampler, medium_order
 from lit_vdistill.data.sources import SourceConfig, TrainingFile
 from lit_vdistill.data.stand_ins import StandInDataset, collate_places
-from lit_vdistill.data.text_units import demonstrations
 from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.families import family_of_processor
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.pool.store import PoolStore, report_unmatched
+from lit_vdistill.pool.text_units import demonstrations
 from lit_vdistill.readers.records import BadSample, with_length
 from lit_vdistill.readers.templates import load_template
 from lit_vdistill.types import TeacherResponse

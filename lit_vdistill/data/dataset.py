@@ -16,12 +16,6 @@ from lit_vdistill.data.arena import Arena
 from lit_vdistill.data.batch import Item
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.teacher_view import NoEvidence, ViewConfig
-from lit_vdistill.data.text_units import (
-    edges_of,
-    in_text_units,
-    responses_in_units,
-    sample_in_units,
-)
 from lit_vdistill.media.frame_images import FrameTimes, as_images
 from lit_vdistill.media.frames import frame_at
 from lit_vdistill.media.video import MediaError, MediaReader
@@ -30,6 +24,12 @@ from lit_vdistill.models.families import family_of_processor
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.tokens import spelt_out
 from lit_vdistill.pool.quality import score_responses
+from lit_vdistill.pool.text_units import (
+    edges_of,
+    in_text_units,
+    responses_in_units,
+    sample_in_units,
+)
 from lit_vdistill.readers.records import BadSample
 from lit_vdistill.readers.schema import behind_end
 from lit_vdistill.responses.prompts import PromptTemplate, render_messages

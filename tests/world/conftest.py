@@ -6,7 +6,7 @@ def in_pixels():
     """Boxes of a sample in the pixels of the world's frames."""
     import numpy as np
 
-    from lit_vdistill.data.text_units import in_text_units
+    from lit_vdistill.pool.text_units import in_text_units
     from lit_vdistill.types import Medium
     from lit_vdistill.world.scenes import FRAME_PX
 
