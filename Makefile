@@ -10,14 +10,16 @@ BIN := $(VENV)/bin
 DEMO := --overwrite --data.sources.media_root runs/demo_world --data.world.train_videos 400 --data.world.val_videos 30 --data.world.test_videos 3
 STAGE2 := --data.loader.batch_size 16 --trainer.max_steps 40 --trainer.val_check_interval 40 --model.validation.num_samples 4
 
-# Another student: make demo CONFIG=configs/models/tiny_qwen3.5.yaml. Stage 2 then goes on from stage 1 in short.
+# Another student: make demo CONFIG=configs/models/tiny_qwen3.5.yaml. One without a stage 1 in experiments/ goes on
+# from stage 1 in short.
 CONFIG :=
 OF := $(if $(CONFIG),_$(basename $(notdir $(CONFIG))))
+STAGE1_STUDENT := $(if $(wildcard experiments/stage1$(OF)),,--stage1_config null --model.policy.path runs/demo_stage1$(OF)/student)
 
 # Stage 1 in short, from random weights; then R-MSD from the stage-1 student that lies in experiments/.
 demo: $(VENV)/installed
 	$(BIN)/python -m lit_vdistill fit --config configs/sft.yaml $(if $(CONFIG),--config $(CONFIG) --stage1_config null,--model.policy.path tiny/qwen3-vl) --name stage1_in_short --run_dir runs/demo_stage1$(OF) $(DEMO) --model.validation.num_samples 0 --trainer.max_steps 30 --trainer.val_check_interval 30
-	$(BIN)/python -m lit_vdistill fit --config configs/rmsd.yaml $(if $(CONFIG),--config $(CONFIG) --stage1_config null --model.policy.path runs/demo_stage1$(OF)/student) --run_dir runs/demo$(OF) $(DEMO) $(STAGE2)
+	$(BIN)/python -m lit_vdistill fit --config configs/rmsd.yaml $(if $(CONFIG),--config $(CONFIG)) $(STAGE1_STUDENT) --run_dir runs/demo$(OF) $(DEMO) $(STAGE2)
 
 # The same second stage with rules alone: what R-MSD must be better than.
 demo-baseline: $(VENV)/installed

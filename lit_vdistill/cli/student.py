@@ -33,7 +33,8 @@ def with_student(args: Sequence[str]) -> list[str]:
     `--config configs/rmsd.yaml --config configs/models/qwen3.5_4b.yaml` is R-MSD on that student:
     name and folder of the run end in its name, and so do those of the earlier stages, which are
     given its file too. The first of them, or this run where it has none, begins with the student as
-    it is. What the command line says of these by itself holds.
+    it is. A stage that lies in the repository under such a name (`experiments/stage1_tiny_qwen3.5`)
+    is taken as it is. What the command line says of these by itself holds.
 
     Args:
         args: A command line whose bases are in place (`with_bases`).
@@ -73,7 +74,9 @@ def _start(said: Mapping[str, Any], student: _Student) -> tuple[str, list[str] |
         below = merged(named_files(with_bases(["--config", recipe])))
         if below.get("for_random_weights") and not student.path.startswith("tiny/"):
             return _start(below, student)
-        home = student.renamed(below.get("run_dir", "runs/default"))
+        home = student.renamed(earlier[0])
+        if not Path(home, "student").is_dir():
+            home = student.renamed(below.get("run_dir", "runs/default"))
         return f"{home}/student", [home, recipe, str(student.file)]
     return student.path, None
 

@@ -23,6 +23,7 @@ def told(recipe, *more):
         ("sft", TINY, ["sft_perception"], "runs/sft_perception_tiny_qwen3.5/student"),
         ("sft", REAL, [], "Qwen/Qwen3.5-4B"),
         ("rmsd", REAL, ["sft"], "runs/sft_qwen3.5_4b/student"),
+        ("rmsd", TINY, ["sft"], "experiments/stage1_tiny_qwen3.5/student"),  # lies there
         ("sft_gad", REAL, [], "Qwen/Qwen3.5-4B"),
         ("gad", REAL, ["sft_gad"], "runs/sft_gad_qwen3.5_4b/student"),
         ("visd", TINY, ["sft_privileged"], "runs/sft_privileged_tiny_qwen3.5/student"),

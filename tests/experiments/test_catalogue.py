@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from experiments import catalogue, seeds
-from experiments.catalogue import CATALOGUE, STARTS, Entry
+from experiments.methods import CATALOGUE, STARTS, Entry
 from experiments.seeds import Answered
 from tests.smoke.test_fit import STAGES
 
