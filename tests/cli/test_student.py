@@ -69,7 +69,7 @@ def test_what_is_no_stage_is_refused(capsys, tmp_path, stages):
 def test_another_network_keeps_its_stage():
     said = told("configs/opd.yaml", TINY)
     policy, teacher = json.loads(said["stage1_config"])
-    assert policy == ["runs/sft_tiny_qwen3.5", "configs/sft.yaml", TINY]
+    assert policy == ["experiments/stage1_tiny_qwen3.5", "configs/sft.yaml", TINY]
     assert teacher == ["runs/teacher_4m", "configs/teacher_4m.yaml"]
 
 
@@ -89,7 +89,7 @@ def test_the_command_line_wins_and_without_a_student_nothing_is_said(tmp_path):
     own.write_text(f"base: {json.dumps(below)}\nname: own")
     said = told("configs/sft.yaml", str(own))
     assert said["name"] == "own_tiny_qwen3.5"
-    assert said["model.policy.path"] == "runs/sft_tiny_qwen3.5/student"
+    assert said["model.policy.path"] == "experiments/stage1_tiny_qwen3.5/student"
 
 
 @pytest.mark.parametrize(
