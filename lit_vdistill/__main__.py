@@ -9,6 +9,7 @@ from typing import Any
 from lit_vdistill.cli.export import export
 from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.data import tools
+from lit_vdistill.pool import tools as pool_tools
 from lit_vdistill.tracking import credit_page
 
 TRAINING_COMMANDS = {
@@ -24,6 +25,11 @@ TOOLS: dict[str, Any] = {
         "world": tools.world,
     },
     "export": export,
+    "pool": {
+        "_help": "a teacher's responses: ask for them, score them, look at them",
+        "collect": pool_tools.collect,
+        "score": pool_tools.score,
+    },
     "show": {
         "_help": "look into a run",
         "credit": credit_page.credit,

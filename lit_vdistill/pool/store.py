@@ -1,6 +1,7 @@
 """The teacher pool on disk: append-only JSONL (`lit_vdistill/jsonl.py`), one line a response.
 
-A line is `{"sample_id", "index", "text", "model", "temperature", "top_p"}`.
+A line is `{"sample_id", "index", "text", "model", "temperature", "top_p"}`, of a served teacher
+with `call`: `{"seed", "prompt", "finish_reason", "input_tokens", "output_tokens", "cost"}`.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_vdistill import jsonl
-from lit_vdistill.types import TeacherResponse
+from lit_vdistill.types import TeacherCall, TeacherResponse
 
 logger = logging.getLogger(__name__)
 _FIELDS: dict[str, type] = {
@@ -22,6 +23,16 @@ _FIELDS: dict[str, type] = {
     "temperature": float,
     "top_p": float,
 }
+_CALL: dict[str, type] = {
+    "seed": int,
+    "prompt": str,
+    "finish_reason": str,
+    "input_tokens": int,
+    "output_tokens": float,
+    "cost": float,
+}
+_UNKNOWN_TO_SOME = ("input_tokens", "output_tokens", "cost")
+"""Null where a server does not say."""
 
 
 class PoolStore:
@@ -36,7 +47,7 @@ class PoolStore:
 
         A last line left incomplete by a crash is cut off first.
         """
-        return jsonl.append(self.path, map(asdict, responses))
+        return jsonl.append(self.path, map(_row, responses))
 
     def load(self) -> Mapping[str, tuple[TeacherResponse, ...]]:
         """All responses by sample id, each pool ordered by index.
@@ -68,17 +79,40 @@ class PoolStore:
         return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
+def _row(response: TeacherResponse) -> dict[str, Any]:
+    row = asdict(response)
+    if response.call is None:
+        del row["call"]
+    return row
+
+
 def _parse(raw: Any, place: str) -> TeacherResponse:
-    if not isinstance(raw, dict) or set(raw) != set(_FIELDS):
+    raw = dict(raw) if isinstance(raw, dict) else raw
+    call = raw.pop("call", None) if isinstance(raw, dict) else None
+    _check(raw, _FIELDS, place)
+    if call is None:
+        return TeacherResponse(**raw)
+    _check(call, _CALL, f"{place}, 'call'")
+    return TeacherResponse(**raw, call=TeacherCall(**call))
+
+
+def _check(raw: Any, fields: Mapping[str, type], place: str) -> None:
+    """Whether it is an object of these fields.
+
+    Raises:
+        ValueError: Says what it is instead.
+    """
+    if not isinstance(raw, dict) or set(raw) != set(fields):
         found = sorted(raw) if isinstance(raw, dict) else type(raw).__name__
-        raise ValueError(f"{place}: expected the keys {sorted(_FIELDS)}, got {found}")
-    for key, kind in _FIELDS.items():
+        raise ValueError(f"{place}: expected the keys {sorted(fields)}, got {found}")
+    for key, kind in fields.items():
+        if raw[key] is None and key in _UNKNOWN_TO_SOME:
+            continue
         allowed = (int, float) if kind is float else (kind,)
         if type(raw[key]) not in allowed:
             raise ValueError(f"{place}: '{key}' must be {kind.__name__}, got {raw[key]!r:.80}")
         if kind is str and not jsonl.has_utf8(raw[key]):
             raise ValueError(f"{place}: '{key}' holds half a surrogate pair: {raw[key]!r:.80}")
-    return TeacherResponse(**raw)
 
 
 def report_unmatched(ids: Set[str], pools: Mapping[str, object], path: str | None) -> None:

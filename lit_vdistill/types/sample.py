@@ -1,16 +1,10 @@
-"""The frozen records that cross folders, and the words used for tensor axes.
-
-Axis names in jaxtyping signatures: `batch` rows of a tensor, `seq` token positions, `vocab`,
-`group` completions of one prompt, `frames`, `hidden`. Times are seconds from the start of the
-video; boxes are `(x1, y1, x2, y2)`.
-"""
+"""A question about a medium, its task, and what is true of it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-from jaxtyping import UInt8
+from lit_vdistill.types.media import Source
 
 Span = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -210,40 +204,6 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """A part of a longer video: `Clip("film.mp4", 600.0, 630.0)`. Its times begin with 0."""
-
-    file: str
-    """Path below `data.media_root`."""
-    start_s: float
-    """Seconds from the start of the file."""
-    end_s: float
-
-    def __str__(self) -> str:
-        """For reports."""
-        return f"{self.file}, {self.start_s} s to {self.end_s} s"
-
-
-@dataclass(frozen=True, slots=True)
-class FrameFiles:
-    """A video whose frames were sampled elsewhere: `FrameFiles(("a.jpg", "b.jpg"), (0.0, 1.5))`."""
-
-    files: tuple[str, ...]
-    """Images below `data.media_root`, in the order of their times."""
-    times_s: tuple[float, ...]
-    """Seconds from the start of the video, one a file."""
-
-    def __str__(self) -> str:
-        """For reports."""
-        return f"{self.files[0]} … {self.files[-1]}, {len(self.files)} frames"
-
-
-Source = str | Clip | FrameFiles
-"""Where a medium is; a text is the path of a file below `data.media_root`. Two samples have the
-same medium where these are equal."""
-
-
-@dataclass(frozen=True, slots=True)
 class VideoSample:
     """One question about one medium: `VideoSample("v1", Task.MCQ, "What falls?", "A", …)`."""
 
@@ -283,67 +243,3 @@ class Mark:
     kind: str
     """`time`, `coordinate`, `letter`, `count`, `text`, `yes_no`, or one of the sample's facts."""
     verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Medium:
-    """Frames as the network sees them, with their true times."""
-
-    kind: Literal["video", "image"]
-    frames: UInt8[np.ndarray, "frames height width 3"]
-    times_s: tuple[float, ...]
-    """Seconds from the start of the video, one a frame, read from the stream."""
-    length_s: float = 0.0
-    """How long the video lasts of which they are; 0 for an image."""
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherResponse:
-    """One sampled answer of the black-box teacher, T_k of R-MSD Eq. 1, with how it was sampled."""
-
-    sample_id: str
-    index: int
-    """k, from 0: the position in the pool of its sample."""
-    text: str
-    model: str
-    temperature: float
-    top_p: float
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredResponse:
-    """A teacher response with its quality q_k (R-MSD Eq. 2)."""
-
-    response: TeacherResponse
-    quality: float
-    """In [0, 1]; 1 for an open-ended task, where no metric is reliable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """One completion sampled from the policy: the single source of truth about it.
-
-    Text is decoded from `completion_ids` once, for rewards and for people; nothing that is
-    trained on is ever tokenised again.
-    """
-
-    sample_id: str
-    index: int
-    """Position in its group, from 0."""
-    completion_ids: tuple[int, ...]
-    """Sampled ids, the end-of-sequence id included when it was reached."""
-    rollout_logprobs: tuple[float, ...]
-    """Natural log-probability of each id under the sampling policy at temperature 1."""
-    text: str
-    """The completion without its end-of-sequence token."""
-    is_truncated: bool
-    """True when `max_completion_tokens` came before the end of sequence."""
-    temperature: float
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutGroup:
-    """The completions of one prompt."""
-
-    sample: VideoSample
-    rollouts: tuple[Rollout, ...]

@@ -1,0 +1,1 @@
+"""One client for every model behind an HTTP endpoint: teacher, judge, rater."""

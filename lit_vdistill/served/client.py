@@ -1,0 +1,343 @@
+"""Calls to one endpoint that speaks OpenAI's chat completions, as many as it bears."""
+
+import asyncio
+import math
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import openai
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay
+
+from lit_vdistill import jsonl
+from lit_vdistill.served.costs import CostMeter, Price
+from lit_vdistill.served.errors import CallFailed, EndpointFailed
+from lit_vdistill.served.limits import WindowLimit
+
+Messages = Sequence[Mapping[str, Any]]
+_NO_CALL_CAN = {401: "the key", 402: "payment", 403: "the key", 404: "the address or the model"}
+_WORTH_ANOTHER = {408, 409, 425, 429}
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+_CHARS_A_TOKEN = 3
+_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """A served model and what may be asked of it."""
+
+    base_url: str
+    """Where chat completions are below, e.g. `http://localhost:8000/v1`."""
+    model: str
+    """As the server calls it."""
+    api_key_env: str | None = None
+    """Environment variable with the key; null for a server that asks for none."""
+    concurrency: int = 16
+    """Calls in flight at the most."""
+    requests_per_minute: int | None = None
+    """Attempts within any minute at the most, repeated ones too; null is no limit."""
+    tokens_per_minute: int | None = None
+    """Tokens within any minute, read and written: guessed before a call and corrected after it."""
+    attempt_s: float = 120.0
+    """Seconds for one attempt, to its reply's last byte."""
+    deadline_s: float = 600.0
+    """Seconds for a call with all of its attempts."""
+    prices: str | None = None
+    """YAML file of prices of a million tokens, `{model: {input: 0.2, output: 0.9}}`."""
+    max_cost: float | None = None
+    """Ceiling of what may be spent by one run, in the prices' currency."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """More keys of each request, e.g. vLLM's `top_k`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be kept.
+
+        Raises:
+            ValueError: Names the key.
+        """
+        for key in ("concurrency", "requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"endpoint.{key}: expected 1 or more, got {value}")
+        for key in ("attempt_s", "deadline_s", "max_cost"):
+            value = getattr(self, key)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"endpoint.{key}: expected a number above 0, got {value}")
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query:
+            raise ValueError(
+                "endpoint.base_url: expected http://HOST/v1 or https://HOST/v1 without a user, a "
+                "password or a query; a key is named by endpoint.api_key_env"
+            )
+        if self.max_cost is not None and self.prices is None:
+            raise ValueError("endpoint.max_cost needs endpoint.prices, a table to count by")
+
+
+@dataclass(frozen=True, slots=True)
+class ServedSampling:
+    """How replies are drawn."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a reply's texts."""
+
+    text: str
+    finish_reason: str
+    """`stop`, or `length` where the text was cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back of a call."""
+
+    choices: tuple[Choice, ...]
+    input_tokens: int | None
+    """Of the prompt, once; None where the server does not say."""
+    output_tokens: int | None
+    """Of all choices together."""
+    cost: float | None
+    """None without prices."""
+
+
+class _Again(Exception):
+    """An attempt that failed and may be made again."""
+
+    def __init__(self, reason: str, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
+
+
+class ServedModel:
+    """One endpoint within its limits; a context, since it holds connections.
+
+    Attempts that end in 408, 409, 425, 429, 5xx, a cut connection, a time-out or an unreadable
+    reply are made again, later and later, not before `Retry-After`, until the call's deadline.
+    """
+
+    def __init__(self, config: EndpointConfig) -> None:
+        """Look up the key and the prices.
+
+        Raises:
+            ValueError: When one is missing.
+        """
+        self.config = config
+        self._key = _key_of(config)
+        self.price = None if config.prices is None else Price.read(config.prices, config.model)
+        self.meter = CostMeter(config.max_cost)
+        self.attempts, self.retries = 0, 0
+        self._slots = asyncio.Semaphore(config.concurrency)
+        self._requests = WindowLimit(config.requests_per_minute)
+        self._tokens = WindowLimit(config.tokens_per_minute)
+        self._mean_tokens: float | None = None
+        self._not_before_s = 0.0
+        # Retries are ours: each attempt has to pass the limits.
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key or "none", base_url=config.base_url, max_retries=0,
+            timeout=config.attempt_s,
+            http_client=httpx.AsyncClient(
+                limits=httpx.Limits(max_connections=config.concurrency),
+                timeout=config.attempt_s,
+            ),
+        )  # fmt: skip
+
+    async def __aenter__(self) -> "ServedModel":
+        """Nothing is asked yet."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close connections."""
+        await self._client.close()
+
+    async def ask(self, messages: Messages, sampling: ServedSampling, count: int = 1) -> Reply:
+        """One call for so many texts; fewer may come back, at least one.
+
+        Raises:
+            CallFailed: When this one is refused or was not answered in time.
+            EndpointFailed: When no call can be.
+            BudgetReached: When it cannot be paid for.
+        """
+        async with self._slots, self.meter.room():
+            return await self._in_time(self._request(messages, sampling, count), count)
+
+    def _request(self, messages: Messages, sampling: ServedSampling, count: int) -> dict[str, Any]:
+        seed = {} if sampling.seed is None else {"seed": sampling.seed}
+        return {
+            "model": self.config.model, "messages": list(messages), "n": count,
+            "temperature": sampling.temperature, "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens, "extra_body": self.config.extra_body, **seed,
+        }  # fmt: skip
+
+    async def _in_time(self, request: dict[str, Any], count: int) -> Reply:
+        deadline_s = self.config.deadline_s
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(_Again), wait=_wait_s,
+            stop=stop_before_delay(deadline_s), reraise=True,
+        )  # fmt: skip
+        made = 0
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    made += 1
+                    self.retries += made > 1
+                    return await self._attempt(request, count)
+        except _Again as error:
+            raise CallFailed(
+                f"{self.config.base_url}: {error}, after {made} attempts (endpoint.deadline_s "
+                f"{deadline_s:g})"
+            ) from None
+        raise AssertionError("an attempt returns or raises")
+
+    async def _attempt(self, request: dict[str, Any], count: int) -> Reply:
+        tokens = await self._tokens.take(self._guess(request))
+        await self._requests.take()
+        while (wait_s := self._not_before_s - time.monotonic()) > 0:
+            if wait_s > self.config.deadline_s:
+                raise _Again(f"the server asks not to be asked for {wait_s:.0f} s", wait_s)
+            await asyncio.sleep(wait_s)
+        self.attempts += 1
+        try:
+            async with asyncio.timeout(self.config.attempt_s):
+                found = await self._client.chat.completions.with_raw_response.create(**request)
+        except TimeoutError:
+            raise _Again(
+                f"no whole reply within endpoint.attempt_s {self.config.attempt_s:g}"
+            ) from None
+        except openai.APIStatusError as error:
+            raise self._refusal(error) from None
+        except (openai.APIError, httpx.HTTPError) as error:
+            cause = error.__cause__ or error
+            raise _Again(self._shown(f"{type(cause).__name__} {cause}")) from None
+        reply = self._read(found.content, count)
+        used = float((reply.input_tokens or 0) + (reply.output_tokens or 0))
+        if used:
+            self._tokens.correct(tokens, used)
+            known = self._mean_tokens
+            self._mean_tokens = used if known is None else known + 0.1 * (used - known)
+        self.meter.add(reply.cost or 0.0)
+        return reply
+
+    def _guess(self, request: dict[str, Any]) -> float:
+        """Tokens of a call: as the last ones had, else what its text and its limit allow."""
+        if self.config.tokens_per_minute is None:
+            return 0.0
+        if self._mean_tokens is not None:
+            return self._mean_tokens
+        text = sum(len(part) for turn in request["messages"] for part in _texts(turn["content"]))
+        return text / _CHARS_A_TOKEN + request["n"] * request["max_tokens"]
+
+    def _refusal(self, error: openai.APIStatusError) -> Exception:
+        """What a status means for the call, and for all others."""
+        status = error.status_code
+        said = self._shown(f"HTTP {status} {error.message}")
+        if status in _NO_CALL_CAN or "insufficient_quota" in error.response.text:
+            about = _NO_CALL_CAN.get(status, "the quota")
+            return EndpointFailed(
+                f"{self.config.base_url}: {said}; look at {about} (endpoint.base_url, model, "
+                "api_key_env)"
+            )
+        if status not in _WORTH_ANOTHER and status < 500:
+            return CallFailed(f"{self.config.base_url}: {said}")
+        after_s = _retry_after_s(error.response.headers)
+        if after_s:
+            self._not_before_s = max(self._not_before_s, time.monotonic() + after_s)
+        return _Again(said, after_s)
+
+    def _read(self, body: bytes, count: int) -> Reply:
+        """A reply taken apart; nothing of it is trusted."""
+        try:
+            raw = jsonl.parse(body, "the reply")
+        except jsonl.LineError as error:
+            raise _Again(self._shown(str(error))) from None
+        listed = raw.get("choices") if isinstance(raw, dict) else None
+        if not isinstance(listed, list):
+            raise _Again(self._shown(f"a reply without choices: {raw!r:.100}"))
+        choices = [choice for choice in map(_choice, listed[:count]) if choice is not None]
+        if not choices:
+            raise _Again(self._shown(f"a reply without a text: {raw!r:.100}"))
+        usage = raw.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        cost = None if self.price is None else self.price.of(read or 0, written or 0)
+        return Reply(tuple(choices), read, written, cost)
+
+    def _shown(self, text: str) -> str:
+        """One line without the key, which a server may send back."""
+        line = " ".join(text.split())
+        line = line.replace(self._key, "***") if self._key else line
+        return line if len(line) <= _SHOWN else f"{line[:_SHOWN]} …"
+
+
+def _key_of(config: EndpointConfig) -> str:
+    """The key, from the environment alone.
+
+    Raises:
+        ValueError: When the variable is empty or missing.
+    """
+    if config.api_key_env is None:
+        return ""
+    if not (key := os.environ.get(config.api_key_env, "").strip()):
+        raise ValueError(
+            f"endpoint.api_key_env: the environment variable '{config.api_key_env}' is not set; "
+            "put the key there, or null for a server that asks for none"
+        )
+    return key
+
+
+def _wait_s(state: RetryCallState) -> float:
+    """Twice as long each time, by chance up to half of it more, and not before `Retry-After`."""
+    assert state.outcome is not None
+    error = state.outcome.exception()
+    longer = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (state.attempt_number - 1))
+    asked = error.after_s if isinstance(error, _Again) else 0.0
+    return max(longer * random.uniform(1.0, 1.5), asked)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """Seconds of a `Retry-After`, given as such or as a date; 0 where there is none."""
+    given = headers.get("retry-after", "")
+    try:
+        seconds = float(given)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(given).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def _choice(raw: Any) -> Choice | None:
+    """A text of a reply; None where there is none that can be written."""
+    message = raw.get("message") if isinstance(raw, dict) else None
+    text = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(text, str) or not text.strip() or not jsonl.has_utf8(text):
+        return None
+    reason = raw.get("finish_reason")
+    return Choice(text, reason if isinstance(reason, str) else "unknown")
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    return [part["text"] for part in content if part.get("type") == "text"]
