@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay
 
@@ -145,13 +144,11 @@ class ServedModel:
         self._not_before_s = 0.0
         # Retries are ours: each attempt has to pass the limits.
         self._client = openai.AsyncOpenAI(
-            api_key=self._key or "none", base_url=config.base_url, max_retries=0,
+            api_key=self._key or "none",
+            base_url=config.base_url,
+            max_retries=0,
             timeout=config.attempt_s,
-            http_client=httpx.AsyncClient(
-                limits=httpx.Limits(max_connections=config.concurrency),
-                timeout=config.attempt_s,
-            ),
-        )  # fmt: skip
+        )
 
     async def __aenter__(self) -> "ServedModel":
         """Nothing is asked yet."""
@@ -222,7 +219,7 @@ class ServedModel:
             ) from None
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
-        except (openai.APIError, httpx.HTTPError) as error:
+        except openai.APIError as error:
             cause = error.__cause__ or error
             raise _Again(self._shown(f"{type(cause).__name__} {cause}")) from None
         reply = self._read(found.content, count)
