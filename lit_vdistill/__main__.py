@@ -29,6 +29,7 @@ TOOLS: dict[str, Any] = {
         "_help": "a teacher's responses: ask for them, score them, look at them",
         "collect": pool_tools.collect,
         "score": pool_tools.score,
+        "report": pool_tools.report,
     },
     "show": {
         "_help": "look into a run",

@@ -57,8 +57,18 @@ class PoolScorer:
         Raises:
             MediaError: When a box in pixels needs the size of a medium that cannot be read.
         """
+        return score_responses(*self.in_units(sample, pool))
+
+    def in_units(
+        self, sample: VideoSample, pool: Sequence[TeacherResponse]
+    ) -> tuple[VideoSample, tuple[TeacherResponse, ...]]:
+        """A record with its boxes as the pool's texts have them, and those texts.
+
+        Raises:
+            MediaError: As `scored`.
+        """
         x, y = self._edges(sample)
-        return score_responses(sample_in_units(sample, x, y), responses_in_units(pool, x, y))
+        return sample_in_units(sample, x, y), responses_in_units(pool, x, y)
 
     def _edges(self, sample: VideoSample) -> tuple[float, float]:
         """What stands for the right and the lower edge in text."""

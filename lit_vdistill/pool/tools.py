@@ -138,6 +138,36 @@ def score(
     sys.stdout.write(f"{scores_path}: {len(rows)} responses\n")
 
 
+def report(train_path: str, pool_path: str, folder: str, boxes: BoxConfig | None = None) -> None:
+    """Write how far a teacher's responses vary (R-MSD §4.4): a page, a table and pictures.
+
+    Args:
+        train_path: The records that the pool is about.
+        pool_path: The pool.
+        folder: Where report.md, variance.csv and the pictures go.
+        boxes: Units of boxes in the pool's texts.
+    """
+    from lit_vdistill.pool.report import telling_example, write_report
+    from lit_vdistill.pool.variance import Question, worth_of
+
+    scorer, pools = PoolScorer(boxes or BoxConfig()), _pool(pool_path)
+    questions, shown = [], []
+    for sample in _samples(train_path):
+        responses = pools.get(sample.id, ())
+        if not responses:
+            continue
+        in_units, told = scorer.in_units(sample, responses)
+        question = Question(in_units, tuple(worth_of(in_units, response) for response in told))
+        questions.append(question)
+        if sample.task.answers_span:
+            shown.append((question, told))
+    if not questions:
+        raise SystemExit(f"error: {pool_path} has no response to a question of {train_path}")
+    example = telling_example(shown)
+    write_report(Path(folder), Path(pool_path).name, questions, example)
+    sys.stdout.write(f"{folder}: report.md, variance.csv, variance.png, passes.png\n")
+
+
 def _samples(path: str) -> list[VideoSample]:
     try:
         samples, bad = read_records(path, key="train_path")

@@ -4,8 +4,9 @@ from statistics import mean, pstdev
 
 import pytest
 
-from experiments.spreads import REPORTED, measure
+from experiments.spreads import measure
 from lit_vdistill.metrics.token_truth import marks
+from lit_vdistill.pool.variance import REPORTED
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import count_facts, graded_quality
 from lit_vdistill.tasks import Task
