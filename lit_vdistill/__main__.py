@@ -10,6 +10,7 @@ from lit_vdistill.cli.export import export
 from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.data import tools
 from lit_vdistill.pool import tools as pool_tools
+from lit_vdistill.served.vllm_server import serve
 from lit_vdistill.tracking import credit_page
 
 TRAINING_COMMANDS = {
@@ -31,6 +32,7 @@ TOOLS: dict[str, Any] = {
         "score": pool_tools.score,
         "report": pool_tools.report,
     },
+    "serve": serve,
     "show": {
         "_help": "look into a run",
         "credit": credit_page.credit,

