@@ -1,8 +1,6 @@
 """A pool from a real server, its collection killed again and again: nothing lost, nothing twice.
 
-python -m lit_vdistill serve --student experiments/stage1/student --name stage1 --port 8011 \
-    --dtype float32 --max_model_len 2048 \
-    --media.root runs/world --media.num_frames 8 --media.max_pixels 9216
+python -m lit_vdistill serve --config configs/teacher/serve_stage1.yaml
 python -m experiments.served_pool --json experiments/served_pool.json
 
 The first command stays. The second runs `pool collect` with `configs/teacher/stage1_vllm.yaml`,

@@ -5,9 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 ENVIRONMENT = "~/.cache/lit_vdistill/vllm"
 VERSIONS = ((0, 32), (0, 33))
@@ -40,32 +40,22 @@ class ServedFiles:
 
     root: str | None = None
     """Folder whose files they may name, `media_as: video_file`; null forbids it."""
-    num_frames: int | None = None
-    """Frames of a video; null is the server's own choice."""
-    max_pixels: int | None = None
-    """Largest width x height of such a frame; needs `num_frames`."""
-
-    def __post_init__(self) -> None:
-        """Refuse what vLLM cannot be told.
-
-        Raises:
-            ValueError: Names the key.
-        """
-        if self.max_pixels is not None and self.num_frames is None:
-            raise ValueError("media.max_pixels needs media.num_frames: vLLM limits whole videos")
+    video: dict[str, Any] = field(default_factory=dict)
+    """Which frames of a video are read, by vLLM's reader of the family: Qwen3-VL's takes
+    `{fps: 1000, max_frames: 8}` as eight, evenly; empty is its own choice."""
+    processor: dict[str, Any] = field(default_factory=dict)
+    """What else the processor is told, e.g. Qwen3-VL's `{size: {shortest_edge: 1024, longest_edge:
+    73736}}`, pixels of a whole video."""
 
     def options(self) -> list[str]:
         """For its command line."""
         told = []
         if self.root is not None:
             told += ["--allowed-local-media-path", str(Path(self.root).resolve())]
-        if self.num_frames is not None:
-            frames = {"video": {"num_frames": self.num_frames, "fps": -1}}
-            told += ["--media-io-kwargs", json.dumps(frames)]
-        if self.num_frames is not None and self.max_pixels is not None:
-            size = {"shortest_edge": 1024, "longest_edge": self.num_frames * self.max_pixels}
-            processor = {"size": size, "do_sample_frames": False}
-            told += ["--mm-processor-kwargs", json.dumps(processor)]
+        if self.video:
+            told += ["--media-io-kwargs", json.dumps({"video": self.video})]
+        if self.processor:
+            told += ["--mm-processor-kwargs", json.dumps(self.processor)]
         return told
 
 
@@ -106,7 +96,7 @@ def serve(
     os.execve(arguments[0], arguments, variables)  # takes this process's place and its signals
 
 
-def _checked(home: Path) -> Mapping[str, str]:
+def _checked(home: Path) -> Mapping[str, Any]:
     """What an environment holds of vLLM.
 
     Raises:
