@@ -40,7 +40,9 @@ class Counting:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                if len(body := self.rfile.read(length)) < length:
+                    return  # killed while it asked
                 counted.seeds[json.loads(body)["seed"]] += 1
                 asked = Request(server + self.path, body, {"Content-Type": "application/json"})
                 with opener.open(asked) as found:
@@ -103,7 +105,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
-    args.pool.unlink(missing_ok=True)
+    for old in (args.pool, args.pool.with_name(f"{args.pool.name}.calls")):
+        old.unlink(missing_ok=True)
     rng, told, calls, begun = random.Random(args.seed), [], [], time.monotonic()
     with Counting(args.server) as server:
         for kill in range(KILLS + 1):

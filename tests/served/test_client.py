@@ -131,13 +131,27 @@ def test_what_no_call_can_pass_is_told_apart(status):
     assert "look at the quota" in str(error)
 
 
-def test_a_server_that_is_not_there_is_a_call_that_failed():
+def test_a_server_that_is_not_there_is_a_call_that_failed(caplog):
     with Server(answers) as server:
         pass
     (error,), model = ask(server, deadline_s=0.5)
     assert type(error) is CallFailed
     assert f"{server.url}: ConnectError" in str(error)
     assert model.retries > 2
+    (warned,) = caplog.messages
+    assert "asking again, a call for 0.5 s at the most" in warned
+
+
+def test_a_server_that_has_never_answered_is_not_waited_for_as_long(monkeypatch):
+    monkeypatch.setattr(client_module, "_UNHEARD_S", 0.2)
+    with Server(answers) as server:
+        pass
+    (error,), _ = ask(server)
+    assert type(error) is EndpointFailed
+    assert "nobody answers (ConnectError" in str(error)
+    with Server(answers, *[cuts] * 5, answers) as server:  # it has answered: its deadline counts
+        found, _ = ask(server, times=2, concurrency=1)
+    assert [texts(reply) for reply in found] == [["text 0 of 7"]] * 2
 
 
 @pytest.mark.parametrize(("given", "kept"), [(1, 1), (3, 3), (5, 3)])

