@@ -37,14 +37,15 @@ def test_a_score_depends_on_what_is_seen_alone(
 
     # As many frames, other pixels: `batch_of` draws them by the sample's name.
     videos = scored(batch_of(["B"], ["B"]))
-    assert torch.equal(videos[0], videos[1]) == (not sees_video)
+    # Rows of a batch may be rounded apart; what is seen moves a score a hundred times as far.
+    assert ((videos[0] - videos[1]).abs().max() < 1e-6) == (not sees_video)
     asked = batch_of(["B"])
     (item,) = asked.items
     question = "Which one is green?"
     told = replace(item.sample, question=question)
     prompt = make_prompt(processor, "s0", question=question)
     changed = PromptBatch((replace(item, sample=told, prompt=prompt),))
-    assert torch.equal(scored(asked), scored(changed)) == (not sees_question)
+    assert ((scored(asked) - scored(changed)).abs().max() < 1e-6) == (not sees_question)
 
 
 def test_correlations_are_within_prompts(batch_of, sampled_of):
