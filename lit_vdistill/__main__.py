@@ -11,7 +11,7 @@ from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.data import tools
 from lit_vdistill.pool import tools as pool_tools
 from lit_vdistill.served.vllm_server import serve
-from lit_vdistill.tracking import credit_page
+from lit_vdistill.tracking import credit_page, judge_check
 
 TRAINING_COMMANDS = {
     "fit": "train a stage",
@@ -31,6 +31,10 @@ TOOLS: dict[str, Any] = {
         "collect": pool_tools.collect,
         "score": pool_tools.score,
         "report": pool_tools.report,
+    },
+    "judge": {
+        "_help": "a judge of rollouts",
+        "check": judge_check.check,
     },
     "serve": serve,
     "show": {

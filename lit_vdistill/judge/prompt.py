@@ -1,6 +1,8 @@
 """What a model that judges is told, in our own words to the requirements of VISD Appendix G."""
 
+import hashlib
 import json
+import re
 
 from lit_vdistill import jsonl
 from lit_vdistill.judge.judge import JudgeCase
@@ -27,6 +29,11 @@ Name only what applies. Do not invent fine visual mistakes that the text does no
 right, one positive sentence is enough.
 
 Return strict JSON with the single key "feedback" and nothing around it."""
+PROMPT_VERSION = hashlib.sha256(_SYSTEM.encode()).hexdigest()[:8]
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_LONGEST = 1000
+"""Characters of a feedback that is read leniently, as VISD's release has it."""
+_SAYS_NOTHING = {"", "none", "null", "n/a", "na", "correct", "aligned", "ok", "good"}
 _NO_ANSWER = (
     "\n\nThe response has no complete answer block. Analyse its reasoning all the same, say that "
     "no final answer was produced and that it was probably cut off because the reasoning was too "
@@ -49,6 +56,7 @@ def judge_messages(case: JudgeCase) -> list[Message]:
     has_evidence = sample.evidence != Evidence()
     lines = [
         f"Task: {sample.task}",
+        f"What to look at: {sample.task.judged_by}",
         f"Question: {sample.question}",
         *(f"{chr(ord('A') + i)}. {text}" for i, text in enumerate(sample.options)),
         f"Reference answer: {sample.answer}",
@@ -77,3 +85,28 @@ def read_feedback(text: str) -> str:
     if not isinstance(feedback, str) or not feedback.strip():
         raise ValueError("the judge's feedback must be a text that is not empty")
     return feedback.strip()
+
+
+def read_feedback_leniently(text: str) -> str:
+    """The feedback in a reply as VISD's release reads it; whatever is said is one.
+
+    JSON may stand in a fence or among words. Where there is none, or where its feedback says
+    nothing ("none", "correct"), the reply itself is the feedback. White space is squeezed, and
+    what is behind 1 000 characters is cut off.
+
+    Raises:
+        ValueError: For an empty reply.
+    """
+    whole = " ".join(text.split())[:_LONGEST]
+    if not whole:
+        raise ValueError("the judge's reply is empty")
+    fenced = _FENCE.search(text)
+    inside = fenced.group(1) if fenced else text
+    start, end = inside.find("{"), inside.rfind("}")
+    try:
+        reply = jsonl.parse(inside[start : end + 1], "the judge's reply")
+    except jsonl.LineError:
+        return whole
+    feedback = reply.get("feedback") if isinstance(reply, dict) else None
+    said = " ".join(feedback.split())[:_LONGEST] if isinstance(feedback, str) else ""
+    return whole if said.lower().strip(".! ") in _SAYS_NOTHING else said

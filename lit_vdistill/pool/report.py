@@ -19,7 +19,7 @@ from lit_vdistill.pool.variance import (
     spread,
 )
 from lit_vdistill.responses.grammar import parse_response, time_span
-from lit_vdistill.types import TeacherResponse
+from lit_vdistill.types import Span, TeacherResponse
 
 _EXAMPLE = 4
 """Responses that Figure 1 shows of one question."""
@@ -161,7 +161,7 @@ def _picture_of_variance(
 def _draw_example(axes: Any, question: Question, responses: Sequence[TeacherResponse]) -> None:
     """The true segment and those of a question's first responses, each with its tIoU."""
     truth = question.sample.evidence.spans[0]
-    rows = [("truth", truth, None)]
+    rows: list[tuple[str, Span | None, float | None]] = [("truth", truth, None)]
     for response, worth in list(zip(responses, question.pool, strict=True))[:_EXAMPLE]:
         parsed = parse_response(response.text, question.sample.envelope)
         rows.append((f"response {response.index}", time_span(parsed.answer), worth.quality))

@@ -17,6 +17,7 @@ class Mcq(Task):
 
     name = "mcq"
     instruction = GROUND + " Answer with the letter of the option only."
+    judged_by = "the letter; no place or time is asked for, so do not miss them"
 
     def check(self, sample: VideoSample) -> None:
         """The letter of an option."""
@@ -42,6 +43,7 @@ class Binary(Task):
 
     name = "binary"
     instruction = GROUND + " Answer with yes or no only."
+    judged_by = "yes or no; no place or time is asked for, so do not miss them"
 
     def check(self, sample: VideoSample) -> None:
         """Yes or no, in any case."""
@@ -69,6 +71,7 @@ class Numerical(Task):
 
     name = "numerical"
     instruction = GROUND + " Answer with a number only."
+    judged_by = "the number; say by how much it is off"
 
     def check(self, sample: VideoSample) -> None:
         """A plain number."""
@@ -105,6 +108,7 @@ class Ocr(Task):
 
     name = "ocr"
     instruction = GROUND + " Answer with the text that is shown, and nothing else."
+    judged_by = "the text, character by character"
     is_read_by_word = True
 
     def quality(self, answer: str, sample: VideoSample, epsilon: float) -> float:

@@ -17,6 +17,10 @@ class TemporalGrounding(Task):
     instruction = (
         TIMES + " Find the exact period and answer in the form From <t>start</t>s to <t>end</t>s."
     )
+    judged_by = (
+        "the segment first: too early, too late, too long or too short, and roughly how much of it "
+        "overlaps; then why the reasoning led there"
+    )
     answers_span = True
     answers_words = False
 
@@ -41,6 +45,7 @@ class TemporalMcq(Task):
         TIMES + " Find the exact period and the right option, and answer in the form "
         "From <t>start</t>s to <t>end</t>s.\nCorrect Option: letter"
     )
+    judged_by = "the letter, and the segment that is to support it; both must be right"
     answers_span = True
 
     def check(self, sample: VideoSample) -> None:
@@ -83,6 +88,7 @@ class SpatialGrounding(Task):
         "Locate the objects of the reasoning with <box></box>. Answer in the form "
         "<obj>name</obj><box>[x1,y1,x2,y2]</box>."
     )
+    judged_by = "whether the object is the one that is meant, and whether its box can be right"
     answers_box = True
     answers_words = False
 

@@ -11,6 +11,10 @@ class SpatioTemporalQa(Task):
 
     name = "spatio_temporal_qa"
     instruction = _IN_WORDS
+    judged_by = (
+        "the meaning of the answer; then whether time, object and place in the reasoning are those "
+        "of the hidden evidence"
+    )
     is_closed_ended = False
     reasons_at_moments = True
 

@@ -61,6 +61,8 @@ class Task(str, metaclass=_Tasks):
     """Whether it is answered with something else than a segment or a box, or with both."""
     reasons_at_moments: ClassVar[bool] = False
     """Whether the reasoning is to name objects with boxes at the key frames, `evidence.moments`."""
+    judged_by: ClassVar[str] = "whether the answer means the same as the reference answer"
+    """What a judge that reads text is told to look at first (VISD's release guides it by task)."""
     is_read_by_word: ClassVar[bool] = False
     """Whether `answer_marks` judges each word of an answer; then no facts are looked for in it."""
 

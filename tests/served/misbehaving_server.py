@@ -4,7 +4,9 @@ A behaviour is a function of the handler and the request's body; `Server(behavio
 them call by call and then stays with the last.
 """
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -92,11 +94,20 @@ class Server:
     def __init__(self, *behaviours, port=0):
         self.behaviours, self.asked, self.arrived_s = list(behaviours), [], []
         self.headers, self.in_flight, self.most_in_flight = [], 0, 0
+        self.connections = []
         lock = threading.Lock()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                super().setup()
+                server.connections.append(self.connection)
+
+            def handle(self):
+                with contextlib.suppress(OSError):
+                    super().handle()
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -130,3 +141,6 @@ class Server:
     def __exit__(self, *error):
         self._server.shutdown()
         self._server.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
