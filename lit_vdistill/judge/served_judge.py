@@ -18,7 +18,8 @@ from lit_vdistill.judge.prompt import (
 )
 from lit_vdistill.judge.rating import RATING_VERSION, rating_messages, read_rating
 from lit_vdistill.responses.prompts import Message
-from lit_vdistill.served.client import EndpointConfig, ServedModel, ServedSampling
+from lit_vdistill.served.client import ServedModel, ServedSampling
+from lit_vdistill.served.endpoint import EndpointConfig
 from lit_vdistill.served.errors import CallFailed, ServedError
 from lit_vdistill.served.in_thread import ServedInThread
 

@@ -18,7 +18,8 @@ from lit_vdistill.media.frame_images import as_images
 from lit_vdistill.media.video import FrameConfig, MediaError, MediaReader
 from lit_vdistill.readers.templates import load_template
 from lit_vdistill.responses.prompts import FrameLines, Message, render_messages
-from lit_vdistill.served.client import EndpointConfig, Reply, ServedModel, ServedSampling
+from lit_vdistill.served.client import Reply, ServedModel, ServedSampling
+from lit_vdistill.served.endpoint import EndpointConfig
 from lit_vdistill.types import TeacherCall, TeacherResponse, VideoSample
 
 MediaAs = Literal["frames", "video_data", "video_file"]

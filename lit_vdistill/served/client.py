@@ -3,21 +3,20 @@
 import asyncio
 import logging
 import math
-import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay
 
 from lit_vdistill import jsonl
 from lit_vdistill.served.costs import CostMeter, Price
+from lit_vdistill.served.endpoint import EndpointConfig, key_of
 from lit_vdistill.served.errors import CallFailed, EndpointFailed
 from lit_vdistill.served.limits import WindowLimit
 
@@ -32,57 +31,6 @@ _CHARS_A_TOKEN = 3
 _KIND = 24
 """Characters by which one kind of trouble is told from another."""
 _SHOWN = 300
-
-
-@dataclass(frozen=True)
-class EndpointConfig:
-    """A served model and what may be asked of it."""
-
-    base_url: str
-    """Where chat completions are below, e.g. `http://localhost:8000/v1`."""
-    model: str
-    """As the server calls it."""
-    api_key_env: str | None = None
-    """Environment variable with the key; null for a server that asks for none."""
-    concurrency: int = 16
-    """Calls in flight at the most."""
-    requests_per_minute: int | None = None
-    """Attempts within any minute at the most, repeated ones too; null is no limit."""
-    tokens_per_minute: int | None = None
-    """Tokens within any minute, read and written: guessed before a call and corrected after it."""
-    attempt_s: float = 120.0
-    """Seconds for one attempt, to its reply's last byte."""
-    deadline_s: float = 600.0
-    """Seconds for a call with all of its attempts."""
-    prices: str | None = None
-    """YAML file of prices of a million tokens, `{model: {input: 0.2, output: 0.9}}`."""
-    max_cost: float | None = None
-    """Ceiling of what may be spent by one run, in the prices' currency."""
-    extra_body: dict[str, Any] = field(default_factory=dict)
-    """More keys of each request, e.g. vLLM's `top_k`."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be kept.
-
-        Raises:
-            ValueError: Names the key.
-        """
-        for key in ("concurrency", "requests_per_minute", "tokens_per_minute"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ValueError(f"endpoint.{key}: expected 1 or more, got {value}")
-        for key in ("attempt_s", "deadline_s", "max_cost"):
-            value = getattr(self, key)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"endpoint.{key}: expected a number above 0, got {value}")
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query:
-            raise ValueError(
-                "endpoint.base_url: expected http://HOST/v1 or https://HOST/v1 without a user, a "
-                "password or a query; a key is named by endpoint.api_key_env"
-            )
-        if self.max_cost is not None and self.prices is None:
-            raise ValueError("endpoint.max_cost needs endpoint.prices, a table to count by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +87,7 @@ class ServedModel:
             ValueError: When one is missing.
         """
         self.config = config
-        self._key = _key_of(config)
+        self._key = key_of(config)
         self.price = None if config.prices is None else Price.read(config.prices, config.model)
         self.meter = CostMeter(config.max_cost)
         self.attempts, self.retries = 0, 0
@@ -311,22 +259,6 @@ class ServedModel:
         line = " ".join(text.split())
         line = line.replace(self._key, "***") if self._key else line
         return line if len(line) <= _SHOWN else f"{line[:_SHOWN]} …"
-
-
-def _key_of(config: EndpointConfig) -> str:
-    """The key, from the environment alone.
-
-    Raises:
-        ValueError: When the variable is empty or missing.
-    """
-    if config.api_key_env is None:
-        return ""
-    if not (key := os.environ.get(config.api_key_env, "").strip()):
-        raise ValueError(
-            f"endpoint.api_key_env: the environment variable '{config.api_key_env}' is not set; "
-            "put the key there, or null for a server that asks for none"
-        )
-    return key
 
 
 def _wait_s(state: RetryCallState) -> float:

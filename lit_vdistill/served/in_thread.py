@@ -5,7 +5,8 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from lit_vdistill.served.client import EndpointConfig, ServedModel
+from lit_vdistill.served.client import ServedModel
+from lit_vdistill.served.endpoint import EndpointConfig
 from lit_vdistill.served.errors import ServedError
 
 Given = TypeVar("Given")

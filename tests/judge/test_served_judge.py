@@ -15,7 +15,7 @@ from lit_vdistill.judge.rating import read_rating
 from lit_vdistill.judge.served_judge import OpenAIJudge, OpenAIRater, Replies
 from lit_vdistill.judge.verdict import verdict_of
 from lit_vdistill.readers.records import write_records
-from lit_vdistill.served.client import EndpointConfig
+from lit_vdistill.served.endpoint import EndpointConfig
 from lit_vdistill.types import Evidence
 from tests.served.misbehaving_server import Server, fails, says, slow
 

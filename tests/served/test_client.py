@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 from lit_vdistill.served import client as client_module
-from lit_vdistill.served.client import EndpointConfig, ServedModel, ServedSampling
+from lit_vdistill.served.client import ServedModel, ServedSampling
+from lit_vdistill.served.endpoint import EndpointConfig
 from lit_vdistill.served.errors import BudgetReached, CallFailed, EndpointFailed
 from lit_vdistill.served.limits import WindowLimit
 from tests.served.misbehaving_server import (
