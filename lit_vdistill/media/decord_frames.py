@@ -73,7 +73,11 @@ def _pictures(reader: Any, indices: list[int]) -> Iterator[np.ndarray]:
         for _ in range(index - position):
             reader.next()
         position = index + 1
-        yield reader.next().asnumpy()
+        picture = reader.next().asnumpy()
+        if picture.shape[2:] != (3,):
+            # Seen of turned pictures on some machines, a quarter of each black.
+            raise ValueError(f"decord has pictures of shape {picture.shape}, not of three colours")
+        yield picture
 
 
 def _check_container(name: str, timeline: Timeline) -> None:
