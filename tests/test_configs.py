@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from lit_vdistill.__main__ import main
+from tests.served.misbehaving_server import Server, says
 
 COMPLETE = sorted(p for p in Path("configs").glob("*.yaml"))
 FRAGMENTS = sorted(
@@ -15,6 +16,15 @@ FRAGMENTS = sorted(
     for p in Path("configs", folder).glob("*.yaml")
 )
 PAPER = sorted(Path("configs/paper").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs/teacher").glob("*.yaml")), ids=str)
+def test_configs_of_teachers_parse(capsys, path):
+    command = ["serve"] if path.name.startswith("serve_") else ["pool", "collect"]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--config", str(path), "--print_config"])
+    assert stop.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)
 
 
 def printed(capsys, *args):
@@ -164,6 +174,14 @@ def test_the_paper_overlay_sets_every_value_that_the_paper_names(capsys, path):
         assert line in config, line
 
 
+@pytest.fixture
+def judge(monkeypatch):
+    """A served one, and a key for it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    with Server(says('{"feedback": "The answer is wrong."}')) as server:
+        yield server
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -171,8 +189,9 @@ def test_the_paper_overlay_sets_every_value_that_the_paper_names(capsys, path):
         for path in PAPER
     ],
 )
-def test_paper_configs_instantiate_and_step_on_the_tiny_student(tmp_path, world, path):
+def test_paper_configs_instantiate_and_step_on_the_tiny_student(tmp_path, world, path, judge):
     """Everything but what needs the hardware: weights, attention kernel, strategy, data."""
+    endpoint = "--model.judge.init_args.judge.init_args.endpoint.base_url"
     main(
         [
             "fit",
@@ -199,6 +218,7 @@ def test_paper_configs_instantiate_and_step_on_the_tiny_student(tmp_path, world,
             "--trainer.callbacks.before=stage1",
             "--trainer.callbacks.after=paper",
             f"--run_dir={tmp_path}",
+            *([f"{endpoint}={judge.url}"] if path.stem == "visd_qwen25vl7b" else []),
         ]
     )
     assert json.loads((tmp_path / "summary.json").read_text())["paper"]["step"] == 1

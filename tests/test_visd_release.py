@@ -2,7 +2,7 @@
 
 The rows are those on which the released code and our reading of the paper were found to differ.
 Each has a check of what stands here now: a value of `configs/paper/visd_qwen25vl7b.yaml`, or what
-the code does. What is not settled yet is in `PENDING`, with the reason.
+the code does.
 """
 
 import contextlib
@@ -15,6 +15,8 @@ import torch
 import yaml
 
 from lit_vdistill.__main__ import main
+from lit_vdistill.judge.judge import JudgeCase
+from lit_vdistill.judge.prompt import judge_messages, read_feedback_leniently
 from lit_vdistill.media.frame_images import as_images
 from lit_vdistill.media.pictures import Limits, fit_size
 from lit_vdistill.media.video import FrameConfig
@@ -36,9 +38,9 @@ from lit_vdistill.rewards import Answer, GroundedFormat, ThinkPoint, reward_brea
 from lit_vdistill.stages.on_policy import PolicyLossConfig
 from lit_vdistill.stages.optimizer import with_decay
 from lit_vdistill.stages.visd import VISDModule
+from lit_vdistill.tasks import Task
 from lit_vdistill.types import Medium, VideoSample
 
-PENDING = {3: "a judge that is served, its guidance by task and its lenient reply"}
 FREE = {
     "id": "s", "task": "temporal-spatial free-form QA", "source": "STR_activitynet",
     "video_path": "v.mp4", "question": "What does he lift?", "answer": "A mug.",
@@ -96,6 +98,21 @@ def test_row_2_key_frames_stand_among_them_at_whole_seconds(prompt_args):
     _, lines = as_images(MOVIE, keys, prompt_args["frame_times"])
     # The last line says 7.5 s, so that 8 s is not reached.
     assert lines.labels == ("0.0s", "2.5s", "3s", "5.0s", "7.5s")
+
+
+def test_row_3_the_judge_is_served_guided_by_task_and_read_leniently(model_args):
+    served = model_args["judge"]["init_args"]["judge"]
+    assert served["class_path"].endswith("OpenAIJudge")
+    assert served["init_args"]["endpoint"]["model"] == "gpt-5.4"
+    replies = served["init_args"]["replies"]
+    assert (replies["temperature"], replies["reading"]) == (None, "lenient")
+    assert replies["budget_s"] < model_args["credit"]["judge_timeout_s"]
+    assert read_feedback_leniently("It looks too late.") == "It looks too late."
+    sample = parse_stgr(FREE)
+    _, user = judge_messages(JudgeCase(sample, "<think>t</think><answer>A cup.</answer>"))
+    assert sample.task.judged_by in user["content"]
+    assert "Reference answer: A mug." in user["content"]
+    assert len({task.judged_by for task in Task}) > 5
 
 
 def test_row_4_the_teacher_is_told_times_and_a_correction(model_args):
@@ -259,4 +276,4 @@ def test_row_21_ours_who_moves_nothing_is_not_judged_nor_replayed(prepare, batch
 
 def test_every_row_is_checked_or_known_to_be_open():
     rows = {int(name.split("_")[2]) for name in globals() if name.startswith("test_row_")}
-    assert sorted([*rows, *PENDING]) == list(range(1, 22))
+    assert sorted(rows) == list(range(1, 22))

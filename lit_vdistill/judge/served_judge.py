@@ -29,6 +29,8 @@ _READ: Mapping[Reading, Callable[[str], str]] = {
     "strict": read_feedback,
     "lenient": read_feedback_leniently,
 }
+_RATING_TOKENS = 1024
+"""A digit would do; a model that reasons counts its reasoning."""
 _REPAIR = (
     'That was no JSON object with the single key "feedback" and a text. Return the same feedback '
     "as such an object, and nothing around it."
@@ -39,8 +41,8 @@ _REPAIR = (
 class Replies:
     """How a judge's replies are drawn and taken apart."""
 
-    temperature: float = 0.0
-    """VISD's release sets none."""
+    temperature: float | None = 0.0
+    """null leaves it to the server, as VISD's release does."""
     max_tokens: int = 256
     reading: Reading = "strict"
     """`strict`: JSON with the one key `feedback`, of which one repair is asked for; `lenient`: as
@@ -72,7 +74,7 @@ class OpenAIJudge:
     def identity(self) -> str:
         """Model, version of the prompt, and how replies are drawn and read."""
         told = self.replies
-        drawn = f"{told.temperature:g}/{told.max_tokens}/{told.reading}"
+        drawn = f"{told.temperature}/{told.max_tokens}/{told.reading}"
         return f"{self.endpoint.model}/{PROMPT_VERSION}/{drawn}"
 
     @property
@@ -96,7 +98,7 @@ class OpenAIJudge:
 
     async def _judged(self, model: ServedModel, case: JudgeCase) -> str:
         told, messages = self.replies, judge_messages(case)
-        drawn = ServedSampling(told.temperature, 1.0, told.max_tokens)
+        drawn = ServedSampling(told.temperature, None, told.max_tokens)
         read = _READ[told.reading]
         for turn, name in enumerate(("valid", "repaired")):
             reply = (await model.ask(messages, drawn)).choices[0].text
@@ -181,7 +183,7 @@ class OpenAIRater:
 
 
 async def _rated(model: ServedModel, asked: tuple[str, str, str]) -> int:
-    reply = await model.ask(rating_messages(*asked), ServedSampling(0.0, 1.0, 16))
+    reply = await model.ask(rating_messages(*asked), ServedSampling(None, None, _RATING_TOKENS))
     rating = read_rating(reply.choices[0].text)
     if rating is None:
         raise _UnreadableError(f"no rating in {reply.choices[0].text!r:.80}")

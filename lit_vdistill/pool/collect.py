@@ -98,7 +98,8 @@ class Collector:
         self.more, self.most_extra, self._extra = more, most_extra, 0
         self.journal = store.path.with_name(f"{store.path.name}.calls")
         self.outcome = Outcome()
-        self._pools: dict[str, dict[int, TeacherResponse]] = {}
+        self._pools: dict[str, dict[int, TeacherResponse | None]] = {}
+        """What is on disk; the responses themselves where `more` reads them."""
         self._failures = 0
 
     def missing(self, samples: Iterable[VideoSample]) -> int:
@@ -128,7 +129,8 @@ class Collector:
         try:
             if self.store.path.is_file():
                 found = self.store.load()
-                self._pools = {key: {r.index: r for r in pool} for key, pool in found.items()}
+                for pool in found.values():
+                    self._remember(pool)
             self.outcome.had = sum(map(len, self._pools.values()))
             self._extra = sum(max(0, len(pool) - self.size) for pool in self._pools.values())
             self.outcome.asked_again = self._in_flight()
@@ -163,9 +165,14 @@ class Collector:
             if self.outcome.stopped is not None:
                 return
 
+    def _remember(self, responses: Sequence[TeacherResponse]) -> None:
+        for response in responses:
+            kept = None if self.more is None else response
+            self._pools.setdefault(response.sample_id, {})[response.index] = kept
+
     def _known(self, sample: VideoSample) -> list[TeacherResponse]:
         pool = self._pools.get(sample.id, {})
-        return [pool[index] for index in sorted(pool)]
+        return [found for index in sorted(pool) if (found := pool[index]) is not None]
 
     def _next_call(self, sample: VideoSample) -> tuple[int, int] | None:
         """First index and number of the next responses to ask for; None where all are there."""
@@ -179,7 +186,7 @@ class Collector:
         return first, min(end - first, self.choices or end - first)
 
     def _extra_call(
-        self, sample: VideoSample, pool: Mapping[int, TeacherResponse]
+        self, sample: VideoSample, pool: Mapping[int, TeacherResponse | None]
     ) -> tuple[int, int] | None:
         has_room = self.most_extra is None or self._extra < self.most_extra
         if self.more is None or not has_room or not self.more(sample, self._known(sample)):
@@ -202,8 +209,7 @@ class Collector:
         else:
             self._failures = 0
             self.store.append(found)
-            pool = self._pools.setdefault(sample.id, {})
-            pool.update((response.index, response) for response in found)
+            self._remember(found)
             self.outcome.added += len(found)
             self.on_progress(len(found))
             jsonl.append(self.journal, [{**call, "state": "stored"}])

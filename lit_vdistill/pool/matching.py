@@ -15,9 +15,10 @@ class MatchingConfig:
     """`quality`: p_k in proportion to q_k (Eq. 4). `uniform`: equal among those that pass."""
     threshold: float = 0.3
     """τ: responses with q_k below it are never drawn; 0 filters nothing (Table 3, A and B)."""
-    open_ended: Literal["uniform", "lexical"] = "uniform"
-    """Open-ended tasks: `uniform` whatever their q (§3.3.2); `lexical`: by overlap with the
-    annotated answer, then filtered and matched as closed-ended ones are (Table 5)."""
+    open_ended: Literal["uniform", "lexical", "agreement"] = "uniform"
+    """Open-ended tasks: `uniform` whatever their q (§3.3.2). Else filtered and matched as
+    closed-ended ones are: `lexical` by overlap with the annotated answer (Table 5), `agreement` by
+    overlap with the rest of the pool, which needs no annotation (§5, future work)."""
     pool_size: int | None = None
     """Use the first K responses of each pool only; None uses all."""
     empty_pool: Literal["skip", "uniform"] = "skip"
@@ -33,7 +34,7 @@ def matching_distribution(
     Args:
         qualities: q_1 … q_K of Eq. 2, each in [0, 1].
         is_closed_ended: Open-ended tasks match uniformly whatever their q (§3.3.2), unless asked
-            to be matched by lexical scores, which `qualities` then are.
+            to be matched by other scores, which `qualities` then are.
         config: Mode, threshold τ and the policy for a pool in which nothing passes.
 
     `mode="uniform"` gives 1/K' to each of the K' responses that pass the filter: the paper's

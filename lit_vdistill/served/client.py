@@ -37,8 +37,9 @@ _SHOWN = 300
 class ServedSampling:
     """How replies are drawn."""
 
-    temperature: float
-    top_p: float
+    temperature: float | None
+    """None leaves it, as top-p, to the server; some refuse to be told."""
+    top_p: float | None
     max_tokens: int
     seed: int | None = None
 
@@ -130,11 +131,14 @@ class ServedModel:
             return await self._in_time(self._request(messages, sampling, count), count)
 
     def _request(self, messages: Messages, sampling: ServedSampling, count: int) -> dict[str, Any]:
-        seed = {} if sampling.seed is None else {"seed": sampling.seed}
+        drawn = {
+            "temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed,
+            self.config.limit_key: sampling.max_tokens,
+        }  # fmt: skip
         return {
             "model": self.config.model, "messages": list(messages), "n": count,
-            "temperature": sampling.temperature, "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens, "extra_body": self.config.extra_body, **seed,
+            "extra_body": self.config.extra_body,
+            **{key: value for key, value in drawn.items() if value is not None},
         }  # fmt: skip
 
     async def _in_time(self, request: dict[str, Any], count: int) -> Reply:
@@ -217,7 +221,7 @@ class ServedModel:
         if self._mean_tokens is not None:
             return self._mean_tokens
         text = sum(len(part) for turn in request["messages"] for part in _texts(turn["content"]))
-        return text / _CHARS_A_TOKEN + request["n"] * request["max_tokens"]
+        return text / _CHARS_A_TOKEN + request["n"] * request[self.config.limit_key]
 
     def _refusal(self, error: openai.APIStatusError) -> Exception:
         """What a status means for the call, and for all others."""

@@ -3,7 +3,7 @@
 import math
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 
@@ -31,6 +31,8 @@ class EndpointConfig:
     """YAML file of prices of a million tokens, `{model: {input: 0.2, output: 0.9}}`."""
     max_cost: float | None = None
     """Ceiling of what may be spent by one run, in the prices' currency."""
+    limit_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """How a request says how long a reply may be; OpenAI's reasoning models want the second."""
     extra_body: dict[str, Any] = field(default_factory=dict)
     """More keys of each request, e.g. vLLM's `top_k`."""
 

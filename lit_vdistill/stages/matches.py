@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lit_vdistill.data.batch import Item
+from lit_vdistill.pool.agreement import agreements, answers_of
 from lit_vdistill.pool.matching import MatchingConfig, draw_match, matching_distribution
 from lit_vdistill.pool.quality import lexical_quality
+from lit_vdistill.rewards.verifier import rouge_f1
 from lit_vdistill.stages.step import Columns, Experience
 from lit_vdistill.types import ScoredResponse
 
@@ -65,10 +67,11 @@ def _scored(item: Item, config: MatchingConfig) -> tuple[ScoredResponse, ...]:
     pool = item.pool[: config.pool_size]
     if item.sample.task.is_closed_ended or config.open_ended == "uniform":
         return pool
-    return tuple(
-        replace(scored, quality=lexical_quality(scored.response.text, item.sample))
-        for scored in pool
-    )
+    if config.open_ended == "lexical":
+        qualities = [lexical_quality(scored.response.text, item.sample) for scored in pool]
+    else:
+        qualities = agreements(answers_of(item.sample, [s.response for s in pool]), rouge_f1)
+    return tuple(replace(s, quality=q) for s, q in zip(pool, qualities, strict=True))
 
 
 def check_pool_size(asked: int | None, pools: Mapping[str, Sequence[object]], key: str) -> None:

@@ -46,7 +46,16 @@ def test_every_case_is_asked_about_at_the_same_time(cases):
     assert judge.counts == {"valid": 5}
     (asked,) = {json.dumps(a["messages"][0]) for a in server.asked}
     assert "You grade how a student model answered" in asked
-    assert server.asked[0]["temperature"] == 0.0
+    assert (server.asked[0]["temperature"], server.asked[0]["max_tokens"]) == (0.0, 256)
+    assert "top_p" not in server.asked[0]
+
+
+def test_a_server_that_refuses_to_be_told_is_not(cases):
+    with Server(says(GOOD)) as server:
+        endpoint = EndpointConfig(server.url, "m", limit_key="max_completion_tokens")
+        OpenAIJudge(endpoint, Replies(temperature=None)).diagnose(cases[:1])
+    (asked,) = server.asked
+    assert set(asked) == {"model", "messages", "n", "max_completion_tokens"}
 
 
 def test_a_reply_is_repaired_once(cases):
