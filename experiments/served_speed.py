@@ -3,8 +3,8 @@
 python -m experiments.served_speed --json experiments/served_speed.json
 
 10 000 questions of text, four responses in one call, 64 calls in flight, against a local server in
-a process of its own that answers at once; then 1 000 questions with their videos' eight frames inlined. What is
-left is our own work: prompts, requests, replies, the pool and its journal on disk.
+a process of its own that answers at once; then 1 000 questions with the eight frames of their
+videos inlined. What is left is our own work: prompts, requests, replies, the pool and its journal.
 """
 
 import argparse
