@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-baseline test test-all check fuzz clean
+.PHONY: demo demo-baseline judge-demo test test-all check fuzz clean
 .DELETE_ON_ERROR:
 
 # Fewer videos, steps and samples than the recipes': both stages are to be seen in five minutes.
@@ -37,6 +37,10 @@ test-all: $(VENV)/installed-dev
 # Opt-in: half a million hostile records and responses, about an hour.
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python -m tests.fuzz --cases 500000
+
+# Opt-in: VISD judged by a small language model behind vLLM (experiments/judge_demo.py); some minutes.
+judge-demo: $(VENV)/installed
+	$(BIN)/python -m experiments.judge_demo
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

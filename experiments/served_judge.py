@@ -55,9 +55,9 @@ def wait_for(url: str, seconds: float) -> None:
             time.sleep(1.0)
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    """Steps that the run has logged."""
-    path = folder / "run/csv/metrics.csv"
+def rows(folder: Path, run: str = "run") -> list[dict[str, str]]:
+    """Steps that a run has logged."""
+    path = folder / run / "csv/metrics.csv"
     if not path.is_file():
         return []
     with path.open() as file:

@@ -56,7 +56,8 @@ class OpenAIJudge:
     """Asks a served model about each case at the same time (VISD §3.2, Appendix G).
 
     It reads text only: question, truth, hidden evidence and the response. `counts` has what became
-    of the cases: `valid` at once, `repaired`, `failed` calls, `unreadable`, `late`.
+    of the cases: `read` at once, `repaired`, `failed` calls, `unreadable`, `late`; and how many
+    first replies were `json` with the one key, however they are read.
     """
 
     def __init__(self, endpoint: EndpointConfig, replies: Replies = Replies()) -> None:
@@ -100,8 +101,9 @@ class OpenAIJudge:
         told, messages = self.replies, judge_messages(case)
         drawn = ServedSampling(told.temperature, None, told.max_tokens)
         read = _READ[told.reading]
-        for turn, name in enumerate(("valid", "repaired")):
+        for turn, name in enumerate(("read", "repaired")):
             reply = (await model.ask(messages, drawn)).choices[0].text
+            self.counts["json"] += turn == 0 and _is_json(reply)
             try:
                 feedback = read(reply)
             except ValueError as error:
@@ -117,6 +119,14 @@ class OpenAIJudge:
 
 class _UnreadableError(CallFailed):
     """A reply that is no feedback, after its repair."""
+
+
+def _is_json(reply: str) -> bool:
+    try:
+        read_feedback(reply)
+    except ValueError:
+        return False
+    return True
 
 
 def _kind_of(found: ServedError | None) -> str:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 from filelock import FileLock, Timeout
@@ -28,10 +29,23 @@ any more."""
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Who answers: a served model, or one in this process."""
+    """Who answers: a served model, or one in this process; a context while it is asked."""
 
     concurrency: int
     """Calls at a time at the most."""
+
+    async def __aenter__(self) -> Any:
+        """Make ready."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let go of what is held."""
+        ...
 
     @property
     def spent(self) -> float | None:

@@ -56,7 +56,7 @@ def collect(
 
 
 async def _collect(collector: Collector, samples: Sequence[VideoSample]) -> Outcome:
-    teacher: Any = collector.teacher
+    teacher = collector.teacher
     with _progress() as bar:
         collector.on_progress = bar.advance
         async with collector.opened(), teacher:

@@ -73,7 +73,7 @@ def report(judge: Any, checked: Sequence[Checked]) -> Iterator[str]:
     yield f"{judge.identity}: {len(answered)} of {len(checked)} rollouts have feedback"
     counts: Mapping[str, int] = getattr(judge, "counts", {})
     if counts:
-        yield f"replies: {dict(counts)}; valid JSON at once {counts['valid'] / len(checked):.2f}"
+        yield f"replies: {dict(counts)}; valid JSON at once {counts['json'] / len(checked):.2f}"
     if (spent := getattr(judge, "spent", None)) is not None:
         yield f"cost: {spent:.4f}, {spent / len(checked):.6f} a rollout"
     pairs = Counter((one.by_rules, verdict_of(one.feedback or "")) for one in answered)

@@ -1,6 +1,8 @@
 """The simulated teacher as a source of `pool collect`, in the same process and without waiting."""
 
 from functools import cached_property
+from types import TracebackType
+from typing import Any
 
 from lit_vdistill.types import TeacherResponse, VideoSample
 from lit_vdistill.world.config import WorldConfig
@@ -11,8 +13,8 @@ from lit_vdistill.world.simulated_teacher import SimulatedTeacher
 class InProcessTeacher:
     """Answers training questions of the embedded world as its own pool has it, and beyond."""
 
-    concurrency = 1
-    spent = None
+    concurrency: int = 1
+    spent: float | None = None
 
     def __init__(self, world: WorldConfig = WorldConfig()) -> None:
         """Nothing is rendered.
@@ -23,11 +25,16 @@ class InProcessTeacher:
         self.world = world
         self.teacher = SimulatedTeacher(world)
 
-    async def __aenter__(self) -> "InProcessTeacher":
+    async def __aenter__(self) -> Any:
         """There is nothing to open."""
         return self
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """There is nothing to close."""
 
     @cached_property

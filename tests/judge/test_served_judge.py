@@ -43,7 +43,7 @@ def test_every_case_is_asked_about_at_the_same_time(cases):
         assert server.most_in_flight == 4
         assert judge.diagnose([]) == []
         assert judge.diagnose(cases[:1]) == ["The answer is wrong."]  # the thread goes on
-    assert judge.counts == {"valid": 5}
+    assert judge.counts == {"read": 5, "json": 5}
     (asked,) = {json.dumps(a["messages"][0]) for a in server.asked}
     assert "You grade how a student model answered" in asked
     assert (server.asked[0]["temperature"], server.asked[0]["max_tokens"]) == (0.0, 256)
@@ -79,6 +79,7 @@ def test_leniently_whatever_is_said_is_feedback(cases):
         judge = judge_of(server, reading="lenient")
         assert judge.diagnose(cases[:1]) == ["It is wrong."]
     assert len(server.asked) == 1
+    assert +judge.counts == {"read": 1}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_what_is_late_or_fails_is_counted_and_the_others_count(cases, caplog):
         "The answer is wrong.",
         "The answer is wrong.",
     ]
-    assert judge.counts == {"valid": 2, "failed": 1, "late": 1}
+    assert judge.counts == {"read": 2, "json": 2, "failed": 1, "late": 1}
     assert "of 4 cases" in caplog.text
 
 
@@ -134,7 +135,7 @@ def test_a_server_that_dies_leaves_a_run_its_fallback(cases, monkeypatch):
         judge = judge_of(server)
         assert JudgeCall(judge, cases, 5.0).result() == ["The answer is wrong."] * 4
     assert JudgeCall(judge, cases, 10.0).result() == [None] * 4
-    assert judge.counts == {"valid": 4, "failed": 4}
+    assert judge.counts == {"read": 4, "json": 4, "failed": 4}
 
 
 def test_it_can_be_copied_and_sent_to_another_process(cases):

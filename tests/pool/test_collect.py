@@ -44,6 +44,12 @@ class Scripted:
     def __init__(self, says=lambda sample, first, count: ["t"] * count):
         self.says, self.asked = says, []
 
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *error):
+        pass
+
     async def respond(self, sample, first, count):
         self.asked.append((sample.id, first, count))
         await asyncio.sleep(0)
