@@ -96,7 +96,7 @@ class ServedModel:
         self._requests = WindowLimit(config.requests_per_minute)
         self._tokens = WindowLimit(config.tokens_per_minute)
         self._mean_tokens: float | None = None
-        self._not_before_s, self._begun_s, self._has_answered = 0.0, time.monotonic(), False
+        self._not_before_s, self._begun_s, self._has_answered = 0.0, 0.0, False
         self._warned: set[str] = set()
         # Retries are ours: each attempt has to pass the limits.
         self._client = openai.AsyncOpenAI(
@@ -181,6 +181,8 @@ class ServedModel:
             if wait_s > self.config.deadline_s:
                 raise _Again(f"the server asks not to be asked for {wait_s:.0f} s", wait_s)
             await asyncio.sleep(wait_s)
+        if not self.attempts:
+            self._begun_s = time.monotonic()
         self.attempts += 1
         try:
             async with asyncio.timeout(self.config.attempt_s):
@@ -241,20 +243,31 @@ class ServedModel:
         return _Again(said, after_s)
 
     def _read(self, body: bytes, count: int) -> Reply:
-        """A reply taken apart; nothing of it is trusted."""
+        """A reply taken apart; nothing of it is trusted, and a key that it sends back is not kept.
+
+        Raises:
+            _Again: When it is none.
+            EndpointFailed: When it does not say what is needed to keep to the ceiling.
+        """
+        body = body.replace(self._key.encode(), b"***") if self._key else body
         try:
             raw = jsonl.parse(body, "the reply")
         except jsonl.LineError as error:
             raise _Again(self._shown(str(error))) from None
         listed = raw.get("choices") if isinstance(raw, dict) else None
         if not isinstance(listed, list):
-            raise _Again(self._shown(f"a reply without choices: {raw!r:.100}"))
+            raise _Again(self._shown(f"a reply without choices: {raw!r}"))
         choices = [choice for choice in map(_choice, listed[:count]) if choice is not None]
         if not choices:
-            raise _Again(self._shown(f"a reply without a text: {raw!r:.100}"))
+            raise _Again(self._shown(f"a reply without a text: {raw!r}"))
         usage = raw.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        if self.config.max_cost is not None and None in (read, written):
+            raise EndpointFailed(
+                f"{self.config.base_url}: its replies do not say how many tokens they took (usage),"
+                " so that endpoint.max_cost cannot be kept; leave it out"
+            )
         cost = None if self.price is None else self.price.of(read or 0, written or 0)
         return Reply(tuple(choices), read, written, cost)
 

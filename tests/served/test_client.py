@@ -233,6 +233,30 @@ def test_no_key_leaves_the_environment(monkeypatch, caplog):
     assert "sk-secret" not in f"{error!r} {error.__cause__!r} {error.__context__!r}"
 
 
+def test_a_reply_that_holds_the_key_is_kept_without_it(monkeypatch):
+    """What is cut for a message is cut behind that, and a pool gets no half of it either."""
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    with Server(says("you are sk-secret, I am not")) as server:
+        (found,), _ = ask(server, api_key_env="MY_KEY")
+    assert texts(found) == ["you are ***, I am not"]
+    for padding in range(60, 110):
+        body = json.dumps({"choices": "x" * padding + "sk-secret"}).encode()
+        model = ServedModel(EndpointConfig("http://h/v1", "m", api_key_env="MY_KEY"))
+        with pytest.raises(client_module._Again) as again:
+            model._read(body, 1)
+        assert "sk-s" not in str(again.value)
+
+
+def test_a_ceiling_needs_to_know_what_was_used(tmp_path):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("m: {input: 1.0, output: 1.0}")
+    body = json.dumps(reply(["a"]) | {"usage": None}).encode()
+    with Server(raw(body)) as server:
+        (error,), _ = ask(server, prices=str(prices), max_cost=1.0)
+    assert type(error) is EndpointFailed
+    assert "endpoint.max_cost cannot be kept" in str(error)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
