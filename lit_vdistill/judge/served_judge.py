@@ -73,10 +73,11 @@ class OpenAIJudge:
 
     @property
     def identity(self) -> str:
-        """Model, version of the prompt, and how replies are drawn and read."""
-        told = self.replies
+        """Model, version of the prompt, and how replies are asked for, drawn and read."""
+        told, more = self.replies, self.endpoint.extra_body
         drawn = f"{told.temperature}/{told.max_tokens}/{told.reading}"
-        return f"{self.endpoint.model}/{PROMPT_VERSION}/{drawn}"
+        asked = f"/{hashlib.sha256(repr(more).encode()).hexdigest()[:8]}" if more else ""
+        return f"{self.endpoint.model}/{PROMPT_VERSION}/{drawn}{asked}"
 
     @property
     def spent(self) -> float | None:

@@ -152,7 +152,8 @@ def test_its_identity_changes_with_what_its_answers_depend_on():
     told = [Replies(), Replies(temperature=1.0), Replies(max_tokens=9), Replies(reading="lenient")]
     assert len({OpenAIJudge(endpoint, one).identity for one in told}) == 4
     other = EndpointConfig("http://h/v1", "other")
-    assert OpenAIJudge(other).identity != OpenAIJudge(endpoint).identity
+    more = EndpointConfig("http://h/v1", "m", extra_body={"top_k": 5})
+    assert len({OpenAIJudge(one).identity for one in (endpoint, other, more)}) == 3
 
 
 @pytest.mark.parametrize(
