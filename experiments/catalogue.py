@@ -166,7 +166,8 @@ that it sets itself, of those that name another recipe; `rmsd.yaml` and `visd.ya
 whole. Its head says what it does not take over from its paper. Each fits two steps in
 `tests/smoke/test_fit.py`, and its numbers on stored rollouts are kept in `tests/golden/`. The
 folders here hold fragments to put behind a recipe: `cluster/`, `data/`, `models/`,
-`curriculum/` and `logger/`; `paper/` has the papers' own values.
+`curriculum/` and `logger/`; `paper/` has the papers' own values, `teacher/` what `pool collect` and
+`serve` are given.
 
 GRPO and what is derived from it take a group's mean alone as baseline, as Dr.GRPO does; why,
 stands in `rmsd.yaml`. VISD and what is derived from it divide by the standard deviation too."""
