@@ -22,6 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import ProxyHandler, Request, build_opener
 
+from experiments.served_judge import wait_for
 from lit_vdistill.pool.store import PoolStore
 
 CONFIG = "configs/teacher/stage1_vllm.yaml"
@@ -107,6 +108,7 @@ def main() -> None:
     args = parser.parse_args()
     for old in (args.pool, args.pool.with_name(f"{args.pool.name}.calls")):
         old.unlink(missing_ok=True)
+    wait_for(f"{args.server}/health", 180.0)
     rng, told, calls, begun = random.Random(args.seed), [], [], time.monotonic()
     with Counting(args.server) as server:
         for kill in range(KILLS + 1):

@@ -5,11 +5,9 @@ responses are on disk or it has failed. After a crash it says which calls were i
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 from filelock import FileLock, Timeout
@@ -21,7 +19,6 @@ from lit_vdistill.readers.records import BadSample
 from lit_vdistill.served.errors import BudgetReached, CallFailed, EndpointFailed, ServedError
 from lit_vdistill.types import TeacherResponse, VideoSample
 
-logger = logging.getLogger(__name__)
 _DOWN_AFTER = 8
 """Calls that fail one after another, and all that were in flight with them, until nobody is asked
 any more."""
@@ -29,22 +26,13 @@ any more."""
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Who answers: a served model, or one in this process; a context while it is asked."""
+    """Who answers: a served model, or one in this process."""
 
     concurrency: int
     """Calls at a time at the most."""
 
-    async def __aenter__(self) -> Any:
-        """Make ready."""
-        ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let go of what is held."""
+    async def aclose(self) -> None:
+        """Nothing is asked any more: let go of what is held."""
         ...
 
     @property
@@ -203,7 +191,11 @@ class Collector:
         self, sample: VideoSample, pool: Mapping[int, TeacherResponse | None]
     ) -> tuple[int, int] | None:
         has_room = self.most_extra is None or self._extra < self.most_extra
-        if self.more is None or not has_room or not self.more(sample, self._known(sample)):
+        try:
+            if self.more is None or not has_room or not self.more(sample, self._known(sample)):
+                return None
+        except MediaError as error:
+            self._has_failed(sample, error)
             return None
         self._extra += 1
         return max(pool) + 1, 1

@@ -8,7 +8,6 @@ import mimetypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -57,7 +56,7 @@ class TeacherSampling:
 
 
 class ServedTeacher:
-    """Asks a served model for responses to questions about media; a context, as its client is."""
+    """Asks a served model for responses to questions about media."""
 
     def __init__(
         self,
@@ -89,18 +88,9 @@ class ServedTeacher:
         self.concurrency = endpoint.concurrency
         self._reading = asyncio.Lock()
 
-    async def __aenter__(self) -> Any:
-        """Nothing is asked yet."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def aclose(self) -> None:
         """Close connections."""
-        await self.model.__aexit__(kind, error, trace)
+        await self.model.aclose()
 
     @property
     def spent(self) -> float | None:

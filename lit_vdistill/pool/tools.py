@@ -3,11 +3,13 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from lit_vdistill import jsonl
+from lit_vdistill.media.video import MediaError
 from lit_vdistill.pool.agreement import AdaptiveConfig, Disagreement
 from lit_vdistill.pool.collect import Collector, Outcome, Teacher
 from lit_vdistill.pool.scoring import BoxConfig, PoolScorer
@@ -43,6 +45,9 @@ def collect(
         boxes: Units of boxes in the teacher's texts, for `adaptive`.
         max_samples: Only the first so many samples.
     """
+    for key, number in (("pool_size", pool_size), ("choices", choices)):
+        if number is not None and number < 1:
+            raise SystemExit(f"error: {key}: expected 1 or more, got {number}")
     samples = _samples(train_path)[:max_samples]
     collector = Collector(teacher, PoolStore(pool_path), pool_size, choices=choices)
     if adaptive is not None:
@@ -59,7 +64,7 @@ async def _collect(collector: Collector, samples: Sequence[VideoSample]) -> Outc
     teacher = collector.teacher
     with _progress() as bar:
         collector.on_progress = bar.advance
-        async with collector.opened(), teacher:
+        async with collector.opened(), aclosing(teacher):
             missing = collector.missing(samples)
             had, again = collector.outcome.had, collector.outcome.asked_again
             sys.stdout.write(
@@ -122,18 +127,20 @@ def score(
     """
     from lit_vdistill.responses.grammar import parse_response
 
-    scorer, pools = PoolScorer(boxes or BoxConfig()), _pool(pool_path)
-    rows = [
-        {
-            "sample_id": sample.id,
-            "index": scored.response.index,
-            "task": str(sample.task),
-            "quality": scored.quality,
-            "problem": parse_response(scored.response.text, sample.envelope).problem,
-        }
-        for sample in _samples(train_path)
-        for scored in scorer.scored(sample, pools.get(sample.id, ()))
-    ]
+    scorer, pools, rows = PoolScorer(boxes or BoxConfig()), _pool(pool_path), []
+    for sample in _samples(train_path):
+        with _media_told(sample):
+            pool = scorer.scored(sample, pools.get(sample.id, ()))
+        rows += [
+            {
+                "sample_id": sample.id,
+                "index": scored.response.index,
+                "task": str(sample.task),
+                "quality": scored.quality,
+                "problem": parse_response(scored.response.text, sample.envelope).problem,
+            }
+            for scored in pool
+        ]
     jsonl.write(Path(scores_path), rows)
     sys.stdout.write(f"{scores_path}: {len(rows)} responses\n")
 
@@ -156,7 +163,8 @@ def report(train_path: str, pool_path: str, folder: str, boxes: BoxConfig | None
         responses = pools.get(sample.id, ())
         if not responses:
             continue
-        in_units, told = scorer.in_units(sample, responses)
+        with _media_told(sample):
+            in_units, told = scorer.in_units(sample, responses)
         question = Question(in_units, tuple(worth_of(in_units, response) for response in told))
         questions.append(question)
         if sample.task.answers_span:
@@ -166,6 +174,15 @@ def report(train_path: str, pool_path: str, folder: str, boxes: BoxConfig | None
     example = telling_example(shown)
     write_report(Path(folder), Path(pool_path).name, questions, example)
     sys.stdout.write(f"{folder}: report.md, variance.csv, variance.png, passes.png\n")
+
+
+@contextmanager
+def _media_told(sample: VideoSample) -> Iterator[None]:
+    """A medium that cannot be read ends the tool with its name: its boxes would be of no unit."""
+    try:
+        yield
+    except MediaError as error:
+        raise SystemExit(f"error: {sample.id} ({sample.media}): {error}") from error
 
 
 def _samples(path: str) -> list[VideoSample]:

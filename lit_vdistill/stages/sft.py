@@ -44,6 +44,7 @@ class SFTModule(VLMStage):
     3. Minimise its negative log-likelihood, over the response only (`piece_loss`): all tokens of
        the step weigh alike, whatever piece or process they are in. Questions of a piece about one
        medium share its tokens (`share_media`); `data.loader.by_medium` brings them together.
+       A mixture's routers may have a loss beside it (`with_router_loss`).
     """
 
     def __init__(

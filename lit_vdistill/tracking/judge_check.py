@@ -10,6 +10,7 @@ from typing import Any
 from lit_vdistill import jsonl
 from lit_vdistill.judge.judge import Judge, JudgeCase, is_feedback
 from lit_vdistill.judge.verdict import Said, verdict_of
+from lit_vdistill.media.video import MediaError
 from lit_vdistill.pool.scoring import BoxConfig, PoolScorer
 from lit_vdistill.readers.records import read_records
 from lit_vdistill.rewards import graded_quality
@@ -55,7 +56,7 @@ def check(
     try:
         samples, _ = read_records(train_path, key="train_path")
         cases = list(_cases(samples, rollouts_path, PoolScorer(boxes or BoxConfig()), limit))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MediaError) as error:
         raise SystemExit(f"error: {error}") from error
     if not cases:
         raise SystemExit(f"error: {rollouts_path} has no rollout of a sample of {train_path}")

@@ -1,8 +1,6 @@
 """The simulated teacher as a source of `pool collect`, in the same process and without waiting."""
 
 from functools import cached_property
-from types import TracebackType
-from typing import Any
 
 from lit_vdistill.types import TeacherResponse, VideoSample
 from lit_vdistill.world.config import WorldConfig
@@ -25,16 +23,7 @@ class InProcessTeacher:
         self.world = world
         self.teacher = SimulatedTeacher(world)
 
-    async def __aenter__(self) -> Any:
-        """There is nothing to open."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def aclose(self) -> None:
         """There is nothing to close."""
 
     @cached_property

@@ -44,10 +44,7 @@ class Scripted:
     def __init__(self, says=lambda sample, first, count: ["t"] * count):
         self.says, self.asked = says, []
 
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *error):
+    async def aclose(self):
         pass
 
     async def respond(self, sample, first, count):
@@ -181,6 +178,18 @@ def test_two_processes_do_not_collect_one_pool(collected, tmp_path):
         pytest.raises(ValueError, match="another process is collecting it"),
     ):
         collected(Scripted())
+
+
+def test_a_medium_that_cannot_be_judged_by_is_named_and_its_responses_stay(collected):
+    def more(sample, known):
+        if sample.id == "s3":
+            raise MediaError("no size")
+        return False
+
+    outcome, pools = collected(Scripted(), more=more)
+    (bad,) = outcome.failed
+    assert (bad.id, bad.reason) == ("s3", "no size")
+    assert {len(pool) for pool in pools.values()} == {3}
 
 
 @pytest.mark.parametrize("line", ["[]", '{"sample_id": "s0"}', '{"sample_id": 3, "first": 0}'])

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from contextlib import aclosing
 from email.utils import formatdate
 from itertools import pairwise
 
@@ -43,7 +44,7 @@ def ask(server, count=1, times=1, **options):
     config = EndpointConfig(server.url, "m", **options)
 
     async def run():
-        async with ServedModel(config) as model:
+        async with aclosing(ServedModel(config)) as model:
             calls = (model.ask(CHAT, SAMPLING, count) for _ in range(times))
             return await asyncio.gather(*calls, return_exceptions=True), model
 
@@ -245,6 +246,26 @@ def test_a_reply_that_holds_the_key_is_kept_without_it(monkeypatch):
         with pytest.raises(client_module._Again) as again:
             model._read(body, 1)
         assert "sk-s" not in str(again.value)
+
+
+def test_what_is_billed_counts_whether_it_can_be_used_or_not(tmp_path):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("m: {input: 1.0e+6, output: 0}")
+    with Server(
+        says(""), raw(b'{"choices": 3, "usage": {"prompt_tokens": 10}}'), answers
+    ) as server:
+        (found,), model = ask(server, prices=str(prices))
+    assert texts(found) == ["text 0 of 7"]
+    assert model.meter.spent == 30.0
+
+
+@pytest.mark.parametrize("reason", [None, 3, "\ud800"])
+def test_a_finish_reason_that_no_pool_can_hold_is_unknown(reason):
+    body = reply(["a"])
+    body["choices"][0]["finish_reason"] = reason
+    with Server(raw(json.dumps(body).encode())) as server:
+        (found,), _ = ask(server)
+    assert found.choices[0].finish_reason == "unknown"
 
 
 def test_a_ceiling_needs_to_know_what_was_used(tmp_path):

@@ -34,7 +34,7 @@ def started(monkeypatch):
 
 
 def test_on_gpu_it_is_vllm_as_it_is(environment, started, capsys):
-    home = environment(vllm="0.33.1")
+    home = environment(vllm="0.32.1")
     main(["serve", "--student", "a/student", "--environment", str(home), "--port", "8001"])
     ((python, arguments, variables),) = started
     assert python == str(home / "bin/python")
@@ -44,7 +44,7 @@ def test_on_gpu_it_is_vllm_as_it_is(environment, started, capsys):
         "--max-model-len", "8192", "--generation-config", "vllm",
     ]  # fmt: skip
     assert variables == dict(os.environ)
-    assert capsys.readouterr().out == "vLLM 0.33.1: a/student on port 8001\n"
+    assert capsys.readouterr().out == "vLLM 0.32.1: a/student on port 8001\n"
 
 
 def test_on_cpu_it_declares_what_torchvision_lacks(environment, started):
@@ -78,7 +78,7 @@ def test_a_place_without_an_environment_says_how_to_make_one(tmp_path):
 
 def test_another_version_is_said(environment, started, capsys):
     main(["serve", "--student", "s", "--environment", str(environment(vllm="0.40.2"))])
-    assert "vLLM 0.40.2: tried with 0.32 or 0.33 only" in capsys.readouterr().err
+    assert "vLLM 0.40.2: tried with 0.32 only" in capsys.readouterr().err
     assert started
 
 
