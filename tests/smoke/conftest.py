@@ -107,7 +107,7 @@ def _start_processes(command, count, *, has_agents=False):
 def _wait(process, others):
     """What it wrote to stderr; where it fails, others would wait for it."""
     try:
-        return process.communicate(timeout=1100)[1]
+        return process.communicate(timeout=600)[1]
     finally:
         if process.returncode != 0:
             for other in others:
