@@ -213,7 +213,13 @@ def script(rollouts_of):
                 for group in groups
             ]
 
-        stage.engine = SimpleNamespace(generate=generate, asked=asked)
+        stage.engine = stage.source.engine = SimpleNamespace(
+            generate=generate,
+            asked=asked,
+            is_apart=lambda: False,
+            synchronise=lambda: None,
+            likely_cause=lambda prompts: "it is a script",
+        )
         return stage
 
     return build

@@ -152,6 +152,7 @@ class VideoDistillDataModule(LightningDataModule):
             num_pieces=self.trainer.accumulate_grad_batches,
             num_updates=stage.updates_per_window,
             state=self._resume,
+            looks_ahead=stage.looks_ahead,
         )
         return self._windows
 

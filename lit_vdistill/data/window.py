@@ -33,6 +33,7 @@ class WindowTurn:
         piece: int = 0,
         num_pieces: int = 1,
         source: Callable[[int], PromptBatch] | None = None,
+        following: PromptBatch | None = None,
     ) -> None:
         """Hold a window and the place in it.
 
@@ -42,8 +43,9 @@ class WindowTurn:
             piece: Which of the step's pieces, from 0.
             num_pieces: Pieces of every step.
             source: Takes further samples from the stream.
+            following: The next window, where the loader looks ahead.
         """
-        self.window, self._source = window, source
+        self.window, self._source, self.following = window, source, following
         self.update, self.piece, self.num_pieces = update, piece, num_pieces
         self.on_draw: Callable[[PromptBatch], None] | None = None
         """Called with what was drawn; the data module counts bad samples."""
@@ -102,6 +104,7 @@ class WindowLoader:
         num_pieces: int,
         num_updates: int,
         state: StreamState,
+        looks_ahead: bool = False,
     ) -> None:
         """Set up; nothing is loaded before the first turn.
 
@@ -114,6 +117,7 @@ class WindowLoader:
             num_pieces: Turns of an optimizer step.
             num_updates: Optimizer steps on a window.
             state: Where to go on.
+            looks_ahead: Hand each window out with the one behind it.
         """
         self._start_stream, self._dataset = stream, dataset
         self._window_size, self._num_pieces = window_size, num_pieces
@@ -122,6 +126,7 @@ class WindowLoader:
         self._items: Iterator[Sequence[Item | BadSample]] | None = None
         self._begun, self._start, self._drawn = state, state.samples, state.samples
         self._turn: WindowTurn | None = None
+        self._looks_ahead = looks_ahead
 
     def __len__(self) -> int:
         """Turns of an epoch."""
@@ -129,10 +134,17 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[WindowTurn]:
         """Turns without an end; who iterates stops at the epoch's length."""
+        following: PromptBatch | None = None
         while True:
             begun, self._begun = self._begun, StreamState()
-            self._start = self._drawn
-            window = self._again(begun.window) if begun.update else self.draw(self._window_size)
+            self._start = self._drawn - self._num_ahead(following)
+            if following is not None:
+                window = following
+            elif begun.update:
+                window = self._again(begun.window)
+            else:
+                window = self.draw(self._window_size)
+            following = self.draw(self._window_size) if self._looks_ahead else None
             for update in range(begun.update, self._num_updates):
                 for piece in range(self._num_pieces):
                     self._turn = WindowTurn(
@@ -141,6 +153,7 @@ class WindowLoader:
                         piece=piece,
                         num_pieces=self._num_pieces,
                         source=self.draw,
+                        following=following,
                     )
                     yield self._turn
                     window = self._turn.window  # others may have taken the place of some
@@ -151,6 +164,10 @@ class WindowLoader:
             self._items = self._start_stream(self._drawn)
         self._drawn += count
         return collate_places(list(islice(self._items, count)))
+
+    def _num_ahead(self, following: PromptBatch | None) -> int:
+        """Samples that were drawn for a window whose turn has not come: they are drawn again."""
+        return 0 if following is None else self._window_size
 
     def _again(self, indices: Sequence[int]) -> PromptBatch:
         """The samples of a window whose rollouts a checkpoint holds; none may be missing."""
@@ -170,7 +187,8 @@ class WindowLoader:
         done = self._turn.update + self._turn.is_last
         if done == 0:
             return StreamState(self._start)
+        drawn = self._drawn - self._num_ahead(self._turn.following)
         if done == self._num_updates:
-            return StreamState(self._drawn)
+            return StreamState(drawn)
         ids = [item.sample.id for item in self._turn.window.items]
-        return StreamState(self._drawn, done, tuple(map(self._dataset.index_of, ids)))
+        return StreamState(drawn, done, tuple(map(self._dataset.index_of, ids)))

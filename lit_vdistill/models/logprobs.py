@@ -28,6 +28,9 @@ _ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torc
 Ten times and more what tiny networks show, since deep ones sum more: 4e-7 in float32, 6e-4 in
 float16, 5e-3 in bfloat16. Transformers normalises float64 networks in float32 too, so that theirs
 is a rounding of float32 now and then."""
+_LARGEST = 20.0
+"""How much farther one token may be: vLLM's rollouts of a tiny network are 4e-7 away on average and
+4e-6 at the most in float32, 3e-3 and 0.22 in bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,21 +272,24 @@ def rounding_limit(model: PreTrainedModel) -> float:
     return _ROUNDING[dtype]
 
 
-def check_gap(model: PreTrainedModel, gap: float) -> None:
-    """Stop where the sampler has drawn from another distribution than is trained on.
+def check_gap(model: PreTrainedModel, gap: float, largest: float, *, is_apart: bool) -> str | None:
+    """What is wrong where the sampler has drawn from another distribution than is trained on.
 
     Args:
         model: The policy.
         gap: Mean absolute difference between the log-probabilities that the sampler and the trainer
             give to sampled tokens, before any update.
+        largest: The largest of these differences: a mean hides what few prompts show.
+        is_apart: Whether the sampler has weights of its own; else its largest is not looked at.
 
-    Raises:
-        RuntimeError: When it is beyond what rounding explains.
+    Returns:
+        One line; None where rounding explains the gap.
     """
     limit = rounding_limit(model)
-    if not gap <= limit:
-        raise RuntimeError(
-            f"sampler and trainer differ by {gap:.2g} nats a token on average "
-            f"(rollout/logprob_gap), where rounding explains {limit:.0e}: the rollouts are not the "
-            "policy's own; check that both run the same weights, precision and attention kernel"
-        )
+    if gap <= limit and (largest <= _LARGEST * limit or not is_apart):
+        return None
+    return (
+        f"sampler and trainer differ by {gap:.2g} nats a token on average (rollout/logprob_gap) and"
+        f" {largest:.2g} at the most, where rounding explains {limit:.0e} and "
+        f"{_LARGEST * limit:.0e}: the rollouts are not the policy's own"
+    )

@@ -1,5 +1,6 @@
 """Loading any network, tiny or real, local or from a hub, by the same call."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -126,6 +127,14 @@ def load_model(config: VLMConfig) -> PreTrainedModel:
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.train()
+
+
+def copy_of_start(model: PreTrainedModel, config: VLMConfig) -> PreTrainedModel:
+    """A network once more, before any training.
+
+    Weights that ZeRO-3 has sharded cannot be copied, so they are loaded again.
+    """
+    return load_model(config) if is_zero3_sharded(model) else deepcopy(model)
 
 
 def _from_checkpoint(config: VLMConfig) -> PreTrainedModel:

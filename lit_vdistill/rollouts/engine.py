@@ -2,16 +2,87 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.types import Rollout
+
+
+@runtime_checkable
+class RolloutEngine(Protocol):
+    """Samples completions of prompts from the current policy."""
+
+    def is_apart(self) -> bool:
+        """Whether it has weights and a tower of its own.
+
+        Then prompts keep their pixels for it, and `synchronise` has to be called.
+        """
+        ...
+
+    def synchronise(self) -> None:
+        """The policy's weights have changed: sample from the present ones from here on.
+
+        A collective of all processes.
+        """
+        ...
+
+    def likely_cause(self, prompts: Sequence[EncodedPrompt]) -> str:
+        """Why what it has drawn may not be the policy's own; a collective.
+
+        Args:
+            prompts: Some that it was asked, with their pixels where it is apart.
+        """
+        ...
+
+    def generate(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        num_rollouts: int,
+        sampling: "SamplingConfig",
+        *,
+        seed: int,
+    ) -> list[tuple[Rollout, ...]]:
+        """Sample `num_rollouts` completions of every prompt.
+
+        What is drawn for a prompt depends on the weights, the prompt, its sample id, the rollout's
+        index and the seed, not on what else is in the batch.
+        """
+        ...
+
+
+@runtime_checkable
+class BackgroundEngine(RolloutEngine, Protocol):
+    """One that can draw while something else is done."""
+
+    def begin(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        num_rollouts: int,
+        sampling: "SamplingConfig",
+        *,
+        seed: int,
+    ) -> Any:
+        """As `generate`, without waiting for it.
+
+        Returns:
+            What `finish` is to be given, once.
+        """
+        ...
+
+    def finish(self, drawing: Any) -> list[tuple[Rollout, ...]]:
+        """Wait for what `begin` has begun; a collective."""
+        ...
+
+
+MakeEngine = Callable[[PreTrainedModel, ProcessorMixin], RolloutEngine]
+"""An engine's class, with what else it is told."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +101,12 @@ class SamplingConfig:
     max_tokens: int = 65536
     """Tokens that a process holds while it samples: prompts and, for each rollout, its longest
     completion. More prompts are sampled in turns, which changes nothing that is drawn."""
+    engine: MakeEngine | None = None
+    """Who draws: null is the training network itself, in its process; `VLLMRolloutEngine` is a vLLM
+    server (`rollouts/README.md`)."""
+    overlap: int = 0
+    """1: an engine of its own draws the next window while this one trains, from weights that are a
+    window older; `loss.mismatch` weighs that."""
     seed: int = 0
     """Seed of everything that is drawn; with sample, rollout and step it fixes a draw."""
 
@@ -44,29 +121,16 @@ class SamplingConfig:
             "temperature": (0 <= self.temperature < math.inf, "0 (greedy) or more"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
+            "overlap": (self.overlap in (0, 1), "0 or 1"),
         }
         for name, (is_within, expected) in bounds.items():
             if not is_within:
                 raise ValueError(f"sampling.{name} is {getattr(self, name)}, expected {expected}")
-
-
-class RolloutEngine(Protocol):
-    """Samples completions of prompts from the current policy."""
-
-    def generate(
-        self,
-        prompts: Sequence[EncodedPrompt],
-        num_rollouts: int,
-        sampling: SamplingConfig,
-        *,
-        seed: int,
-    ) -> list[tuple[Rollout, ...]]:
-        """Sample `num_rollouts` completions of every prompt.
-
-        What is drawn for a prompt depends on the weights, the prompt, its sample id, the rollout's
-        index and the seed, not on what else is in the batch.
-        """
-        ...
+        if self.overlap and self.engine is None:
+            raise ValueError(
+                "sampling.overlap 1 needs an engine of its own: name one, model.sampling.engine, "
+                "e.g. by --config configs/rollouts/vllm.yaml"
+            )
 
 
 def token_turns(costs: Sequence[int], bound: int) -> list[slice]:

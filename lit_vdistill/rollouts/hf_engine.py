@@ -88,6 +88,17 @@ class HFRolloutEngine:
         never = family_of(model.config).never_sampled
         self.banned = torch.tensor([known[name] for name in never if name in known])
 
+    def is_apart(self) -> bool:
+        """See `RolloutEngine.is_apart`."""
+        return False
+
+    def synchronise(self) -> None:
+        """Its weights are the policy's."""
+
+    def likely_cause(self, prompts: Sequence[EncodedPrompt]) -> str:
+        """See `RolloutEngine.likely_cause`."""
+        return "check that both run the same precision and attention kernel"
+
     def generate(
         self,
         prompts: Sequence[EncodedPrompt],

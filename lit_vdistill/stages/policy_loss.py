@@ -1,9 +1,11 @@
 """The options of the policy-gradient loss, in which GRPO and its relatives differ."""
 
+import math
 from dataclasses import dataclass
 
 from lit_vdistill.objectives.advantages import AdvantageMethod
 from lit_vdistill.objectives.kl import KLEstimator
+from lit_vdistill.objectives.mismatch import Mismatch, MismatchLevel
 from lit_vdistill.objectives.policy import Ratio, Reduction, Surrogate
 
 
@@ -37,3 +39,22 @@ class PolicyLossConfig:
     resample_no_signal: int = 0
     """Replace groups whose rule rewards are all equal by groups of further prompts, at most this
     many windows of them a step (DAPO, arXiv:2503.14476); what is still without signal weighs 0."""
+    mismatch: Mismatch = "none"
+    """What is done about rollouts that another engine has drawn, by its rounding and older weights:
+    weigh tokens by the policy's probability over the sampler's, at most `mismatch_cap` (truncate),
+    or drop what is beyond (mask)."""
+    mismatch_level: MismatchLevel = "token"
+    """Ratio of each token, or of its whole sequence."""
+    mismatch_cap: float = 2.0
+    """Largest ratio that counts as it is."""
+
+    def __post_init__(self) -> None:
+        """Refuse a bound that none can keep.
+
+        Raises:
+            ValueError: Names the value.
+        """
+        if not 1.0 <= self.mismatch_cap < math.inf:
+            raise ValueError(
+                f"loss.mismatch_cap is {self.mismatch_cap}, expected a number from 1 on"
+            )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_vdistill.models.discriminator import Discriminator, ReadOut
 from lit_vdistill.models.families import tower_of
-from lit_vdistill.models.vlm import VLMConfig
+from lit_vdistill.models.vlm import VLMConfig, copy_of_start
 from lit_vdistill.objectives.adversarial import PairWeight, RewardTransform, discriminator_reward
 from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.rewards import Reward
@@ -117,7 +117,8 @@ class RMSDModule(OnPolicyModule):
         super().load_networks()
         assert self.policy is not None
         if self.disc_config.reward_weight:
-            self.discriminator = Discriminator(self.copy_of_start(), self.disc_config.read_out)
+            start = copy_of_start(self.policy, self.policy_config)
+            self.discriminator = Discriminator(start, self.disc_config.read_out)
             trained = any(p.requires_grad for p in tower_of(self.policy.model).parameters())
             self.discriminator.requires_grad_()
             tower_of(self.discriminator.backbone).requires_grad_(trained)

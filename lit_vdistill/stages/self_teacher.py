@@ -12,6 +12,7 @@ from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.judge.judge import JudgeCase
 from lit_vdistill.models.ema import EMAWeights
 from lit_vdistill.models.sharding import free_weights
+from lit_vdistill.models.vlm import copy_of_start
 from lit_vdistill.stages.on_policy import OnPolicyModule
 from lit_vdistill.stages.saved_networks import has_network, saved_weights
 from lit_vdistill.stages.step import Experience
@@ -36,7 +37,8 @@ class SelfTeacherModule(OnPolicyModule):
         self._ema = EMAWeights()
         self.ema_teacher: PreTrainedModel | None = None
         if self.has_teacher and not self._goes_on_without_teacher():
-            self.ema_teacher = self.copy_of_start().requires_grad_(False).eval()
+            start = copy_of_start(self.policy, self.policy_config)
+            self.ema_teacher = start.requires_grad_(False).eval()
 
     def update_teacher(self, rate: float, *, in_place: bool = False) -> None:
         """Move the teacher towards the policy (VISD Eq. 8); `EMATeacherUpdate` calls it."""

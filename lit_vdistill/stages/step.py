@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.models.layout import Row
 from lit_vdistill.stages.method import TokenMethod
+from lit_vdistill.stages.off_policy import FirstScores
 from lit_vdistill.types import Rollout, RolloutGroup
 
 Columns = Mapping[str, Sequence[Sequence[str | float]]]
@@ -90,6 +91,8 @@ class Window:
     """What the step's averages divide by, summed over all pieces and processes."""
     is_at_rest: bool
     """Whether the policy rests in this step, on all processes."""
+    age: int = 0
+    """How many windows older the weights are that have drawn it."""
 
     def part(self, piece: int, device: torch.device | str) -> Experience:
         """A piece, on a device.
@@ -121,6 +124,7 @@ class PieceOutcome:
     scores: GroupScores
     advantages: Float[Tensor, "batch group"]
     method: TokenMethod
+    first: FirstScores = field(default_factory=FirstScores)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,12 @@ from lit_vdistill.models.sharding import even_turns, is_sharded, shard
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
 from lit_vdistill.objectives.schedules import learning_rate_factor
 from lit_vdistill.rewards import Reward
-from lit_vdistill.rollouts.engine import SamplingConfig, check_rollouts, token_turns
+from lit_vdistill.rollouts.engine import (
+    RolloutEngine,
+    SamplingConfig,
+    check_rollouts,
+    token_turns,
+)
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.stages.finite import gradient_error
 from lit_vdistill.stages.loop import StepLoop
@@ -100,7 +105,8 @@ class VLMStage(StepLoop):
         """Make all networks of the stage; a stage that has more than the policy adds its own."""
         self.processor = load_processor(self.policy_config.path)
         self.policy = load_model(self.policy_config)
-        self.engine = HFRolloutEngine(self.policy, self.processor)
+        make = self.sampling.engine or HFRolloutEngine
+        self.engine: RolloutEngine = make(self.policy, self.processor)
 
     def _announce_zero3(self) -> None:
         """Tell transformers that weights are sharded as they are loaded (DeepSpeed ZeRO-3).
@@ -134,8 +140,9 @@ class VLMStage(StepLoop):
                 shard(network, mesh["data_parallel"])
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last validation."""
+        """Forget the last validation, and see that answers come from the present weights."""
         self.validation.reset()
+        self.engine.synchronise()
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
         """Answer held-out prompts once greedily and k times by sampling.
@@ -144,7 +151,8 @@ class VLMStage(StepLoop):
             `rows` of `tracking.predictions`; padding has none.
         """
         assert self.policy is not None
-        batch = batch.with_prompts(self.look(batch.prompts))
+        if not self.engine.is_apart():
+            batch = batch.with_prompts(self.look(batch.prompts))
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0)
         answers = self.engine.generate(batch.prompts, 1, greedy, seed=self.seed)
         sampled: list[tuple[Rollout, ...]] = [()] * len(batch)
@@ -171,6 +179,10 @@ class VLMStage(StepLoop):
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
+
+    def on_predict_epoch_start(self) -> None:
+        """See that answers come from the present weights."""
+        self.engine.synchronise()
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
         """The greedy answer to each prompt, as `validation_step` gives it."""

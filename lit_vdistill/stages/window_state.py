@@ -1,12 +1,15 @@
 """A window between two of its updates, as a checkpoint holds it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lit_vdistill import processes
 from lit_vdistill.data.batch import PromptBatch
+from lit_vdistill.stages.off_policy import FirstScores
+from lit_vdistill.stages.rollout_source import rollout_of
 from lit_vdistill.stages.step import Experience, GroupScores, PieceOutcome, Window
-from lit_vdistill.types import Rollout, RolloutGroup
+from lit_vdistill.types import RolloutGroup
 
 if TYPE_CHECKING:
     from lit_vdistill.stages.on_policy import OnPolicyModule
@@ -22,10 +25,9 @@ def save_window(stage: "OnPolicyModule", checkpoint: dict[str, Any]) -> None:
     checkpoint["windows"] = processes.gather(state)
 
 
-def saved_window(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-    """This process's window of a checkpoint; None where it has no open one."""
-    windows = checkpoint["windows"]
-    return windows[processes.rank()] if len(windows) == processes.world_size() else None
+def own_part(parts: Sequence[Any]) -> Any:
+    """What this process has put into a checkpoint; None where their number was another."""
+    return parts[processes.rank()] if len(parts) == processes.world_size() else None
 
 
 def window_state(window: Window, outcomes: list[PieceOutcome]) -> dict[str, Any]:
@@ -48,12 +50,14 @@ def window_state(window: Window, outcomes: list[PieceOutcome]) -> dict[str, Any]
         "pieces": [list(piece) for piece in window.pieces],
         "counts": dict(window.counts),
         "is_at_rest": window.is_at_rest,
+        "age": window.age,
         "outcomes": [
             {
                 "rewards": outcome.scores.rewards.cpu(),
                 "columns": {k: [list(row) for row in v] for k, v in outcome.scores.columns.items()},
                 "advantages": outcome.advantages.cpu(),
                 "method": {name: t.cpu() for name, t in outcome.method.state().items()},
+                "first": None if (first := outcome.first.logprobs) is None else first.cpu(),
             }
             for outcome in outcomes
         ],
@@ -75,15 +79,16 @@ def load_window(
     experience = Experience(
         PromptBatch(tuple(items[name] for name in order)),
         tuple(
-            RolloutGroup(items[name].sample, tuple(map(_rollout, state["rollouts"][name])))
+            RolloutGroup(items[name].sample, tuple(map(rollout_of, state["rollouts"][name])))
             for name in order
         ),
         tuple(tuple(state["breakdowns"][name]) for name in order),
         tuple(state["weights"]),
     )
     window = Window(
-        experience, tuple(map(tuple, state["pieces"])), state["counts"], state["is_at_rest"]
-    )
+        experience, tuple(map(tuple, state["pieces"])), state["counts"], state["is_at_rest"],
+        state["age"],
+    )  # fmt: skip
     outcomes = []
     for piece, found in enumerate(state["outcomes"]):
         part = window.part(piece, stage.device)
@@ -91,10 +96,7 @@ def load_window(
         kept = {name: tensor.to(stage.device) for name, tensor in found["method"].items()}
         scores = GroupScores(found["rewards"].to(stage.device), columns=found["columns"])
         method = stage.start_method(part, advantages.flatten(), kept)
-        outcomes.append(PieceOutcome(scores, advantages, method))
+        first = found["first"]
+        kept_first = FirstScores(None if first is None else first.to(stage.device))
+        outcomes.append(PieceOutcome(scores, advantages, method, kept_first))
     return window, outcomes
-
-
-def _rollout(state: dict[str, Any]) -> Rollout:
-    ids, logprobs = tuple(state["completion_ids"]), tuple(state["rollout_logprobs"])
-    return Rollout(**{**state, "completion_ids": ids, "rollout_logprobs": logprobs})

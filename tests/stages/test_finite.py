@@ -38,9 +38,9 @@ def test_a_loss_that_is_no_number_stops_the_step_and_names_its_samples(
     stage, batch, take_step, monkeypatch
 ):
     if isinstance(stage, OnPolicyModule):  # what it would sample is not what this is about
-        drawn = stage.sample
+        drawn = stage.source.draw
         sound = batch.with_prompts([batch.prompts[0], batch.prompts[0]])
-        monkeypatch.setattr(stage, "sample", lambda looked: replace(drawn(sound), batch=looked))
+        monkeypatch.setattr(stage.source, "draw", lambda _, seed: drawn(sound, seed))
     before = {name: p.clone() for name, p in stage.policy.named_parameters()}
     with pytest.raises(NonFiniteError, match=r"step 0: train/loss is NaN .* samples s1; so are:"):
         take_step(stage, batch, num_pieces=2)

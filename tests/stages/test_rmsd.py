@@ -390,18 +390,18 @@ def test_a_network_that_cannot_share_prompts_stops_the_first_step(batch_of, prep
         return stock(self, *args, **kwargs)
 
     batch = batch_of(["B"])
-    sampled = stage.sample(batch)
-    monkeypatch.setattr(stage, "sample", lambda *_: sampled)
+    drawn = stage.source.draw(batch, 0)
+    monkeypatch.setattr(stage.source, "draw", lambda *_: drawn)
     monkeypatch.setattr(layer, "forward", forgetful)
     with pytest.raises(
         RuntimeError, match=r"sharing prompts changes.*policy\.shared_prefix 'never'"
     ):
         stage.training_step(WindowTurn(batch), 0)
     unharmed = prepare(rmsd(policy=replace(POLICY, shared_prefix="never")))
-    monkeypatch.setattr(unharmed, "sample", lambda *_: sampled)
+    monkeypatch.setattr(unharmed.source, "draw", lambda *_: drawn)
     unharmed.training_step(WindowTurn(batch), 0)
     # Who does not ask is told at the end of the step, before anything is learnt.
     hasty = prepare(rmsd(policy=replace(POLICY, verify_shared_prefix="never")))
-    monkeypatch.setattr(hasty, "sample", lambda *_: sampled)
+    monkeypatch.setattr(hasty.source, "draw", lambda *_: drawn)
     with pytest.raises(RuntimeError, match="sampler and trainer differ"):
         hasty.training_step(WindowTurn(batch), 0)

@@ -36,6 +36,23 @@ class MediaFeatures:
             yield from level
 
 
+@dataclass(frozen=True, slots=True)
+class ServedMedium:
+    """A stretch of placeholders of a prompt, and what a network behind vLLM reads for it."""
+
+    modality: Literal["image", "video"]
+    """As what it is served, which may be another kind than the prompt's."""
+    first: int
+    """Place of its first placeholder in the prompt."""
+    count: int
+    """Its placeholders."""
+    pixels_name: str
+    """How vLLM calls what its tower reads."""
+    pixels: Float[Tensor, "rows ..."]
+    facts: Mapping[str, Tensor]
+    """What it is told beside them, by vLLM's names."""
+
+
 class Family(ABC):
     """One family of networks: where its parts are, how prompts are put to it, how it is run.
 
@@ -154,3 +171,30 @@ class Family(ABC):
         self, processor: ProcessorMixin, kind: Literal["video", "image"], grid: Int[Tensor, "_ 3"]
     ) -> int:
         """How many placeholders media of these grids have."""
+
+    def served_media(self, config: Any, prompt: EncodedPrompt) -> list[ServedMedium]:
+        """The media of a prompt for a network of this family that vLLM serves, in their order.
+
+        Args:
+            config: Of the whole network.
+            prompt: With its pixels.
+
+        Raises:
+            NotImplementedError: When nobody has said how vLLM reads them exactly.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__}: how its pixels are handed to vLLM is not known; sample in "
+            "process (model.sampling.engine null)"
+        )
+
+    def glimpse(self, config: Any, prompt: EncodedPrompt) -> EncodedPrompt | None:
+        """The prompt with no more than one placeholder, whose position no rule disputes.
+
+        Args:
+            config: Of the whole network.
+            prompt: With its pixels.
+
+        Returns:
+            None for a text, and where nobody has said how.
+        """
+        return None

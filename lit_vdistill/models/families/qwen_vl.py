@@ -1,7 +1,8 @@
 """What the Qwen-VL families have in common: one tower for images and videos, M-RoPE."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from lit_vdistill.models.families.family import Backbone, Family, MediaFeatures
+from lit_vdistill.models.families.family import Backbone, Family, MediaFeatures, ServedMedium
 from lit_vdistill.models.families.mrope import mrope_positions
 from lit_vdistill.models.families.patch_tower import speed_up_tower
 from lit_vdistill.models.prompt import EncodedPrompt, PixelScale
@@ -127,6 +128,57 @@ class QwenVL(Family):
     ) -> int:
         """See `Family.num_features`."""
         return int(grid.prod(dim=-1).sum()) // _reader_of(processor, kind).merge_size ** 2
+
+    def served_media(self, config: Any, prompt: EncodedPrompt) -> list[ServedMedium]:
+        """See `Family.served_media`.
+
+        A stretch of one temporal patch is served as an image of its own: the tower looks at each
+        alone, and vLLM takes no video with text between its frames. Only Qwen2.5-VL's videos are
+        one stretch.
+        """
+        if prompt.grid_thw is None:
+            return []
+        edge, media = config.vision_config.spatial_merge_size, []
+        pixels, place, row = prompt.tower_input(), 0, 0
+        patches = iter([(h, w) for t, h, w in prompt.grid_thw.tolist() for _ in range(t)])
+        for kind, run in groupby(prompt.token_types.tolist()):
+            first, count = place, len(list(run))
+            place += count
+            if kind == 0:
+                continue
+            height, width = next(patches)
+            duration = count * edge**2 // (height * width)
+            for _ in range(duration - 1):
+                next(patches)
+            rows = slice(row, row + duration * height * width)
+            row = rows.stop
+            grid = torch.tensor([duration, height, width])
+            if duration == 1:
+                names, facts = ("image", "pixel_values"), {"image_grid_thw": grid}
+            else:
+                seconds = torch.tensor(prompt.second_per_grid or 1.0)
+                names = ("video", "pixel_values_videos")
+                facts = {"video_grid_thw": grid, "second_per_grid_ts": seconds}
+            modality: Any = names[0]
+            media.append(ServedMedium(modality, first, count, names[1], pixels[rows], facts))
+        return media
+
+    def glimpse(self, config: Any, prompt: EncodedPrompt) -> EncodedPrompt | None:
+        """See `Family.glimpse`; the patches of a tower come cell by cell."""
+        if prompt.pixels is None:
+            return None
+        edge = config.vision_config.spatial_merge_size
+        is_feature = prompt.token_types > 0
+        kept = ~is_feature
+        kept[is_feature.nonzero()[0, 0]] = True
+        return replace(
+            prompt,
+            input_ids=prompt.input_ids[kept],
+            token_types=prompt.token_types[kept],
+            pixels=prompt.pixels[: edge**2],
+            grid_thw=prompt.input_ids.new_tensor([[1, edge, edge]]),
+            features=None,
+        )
 
 
 def _reader_of(processor: ProcessorMixin, kind: str) -> Any:
