@@ -114,7 +114,9 @@ def serve(  # noqa: PLR0913
         arguments += ["--block-size", "32"]  # 128 by default, which few prompts fill
         variables.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         paths.append(_operators(home))
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [*paths, variables.get("PYTHONPATH")]))
+    if paths:
+        known = variables.get("PYTHONPATH")
+        variables["PYTHONPATH"] = os.pathsep.join([*paths, *([known] if known else [])])
     sys.stdout.write(f"vLLM {found.get('vllm') or found['vllm-cpu']}: {student} on port {port}\n")
     sys.stdout.flush()
     os.execve(arguments[0], arguments, variables)  # takes this process's place and its signals

