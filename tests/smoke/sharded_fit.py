@@ -9,6 +9,7 @@ import gc
 import json
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ from lit_vdistill.models import logprobs
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
+from lit_vdistill.rollouts.vllm_engine import VLLMRolloutEngine
 from lit_vdistill.stages import optimizer, vlm_stage
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.opd import DistillConfig, OPDModule
@@ -73,6 +75,9 @@ class Case:
     clip: float | None = None
     """`gradient_clip_val`, instead of what its method and optimizer have here."""
     router_loss_coef: float = 0.0
+    engine_url: str | None = None
+    """Of a server that draws the rollouts."""
+    overlap: int = 0
 
 
 class PaidByTokens:
@@ -103,8 +108,11 @@ class OPD(PaidByTokens, OPDModule): ...
 
 def stage_of(case, student, teacher):
     rate = RATES[case.optimizer]
+    engine = case.engine_url and partial(VLLMRolloutEngine, url=case.engine_url, patience_s=60.0)
     shared = {
-        "sampling": SamplingConfig(max_completion_tokens=12, max_tokens=case.max_tokens),
+        "sampling": SamplingConfig(
+            12, max_tokens=case.max_tokens, engine=engine, overlap=case.overlap
+        ),
         "validation": ValidationConfig(num_samples=0),
         "optim": OptimConfig(
             lr=rate, weight_decay=0.1 * (case.optimizer == "adamw"), decay="constant", horizon=10
@@ -122,7 +130,10 @@ def stage_of(case, student, teacher):
         return SFTModule(policy, rewards, **shared)
     if case.method == "grpo":
         frozen = VLMConfig(student, freeze_vision=True)
-        loss = PolicyLossConfig(group_size=3, kl_coef=0.0, reduction="token_mean")
+        loss = PolicyLossConfig(
+            group_size=3, kl_coef=0.0, reduction="token_mean",
+            mismatch="truncate" if case.overlap else "none",
+        )  # fmt: skip
         return GRPO(frozen, rewards, loss=loss, **shared)
     if case.method == "rmsd":
         # The policy begins to learn within the run.

@@ -97,6 +97,35 @@ def test_two_networks_are_clipped_each_by_itself(fit_together, starting_student,
         assert bound * RATE < moved <= 2.001 * bound * RATE, out
 
 
+@pytest.mark.parametrize(
+    ("strategy", "overlap"),
+    [
+        ("fsdp2", 0),
+        pytest.param("3", 0, marks=pytest.mark.matrix),
+        pytest.param("ddp", 1, marks=pytest.mark.matrix),
+        pytest.param("fsdp2", 1, marks=pytest.mark.matrix),
+    ],
+)
+def test_two_processes_learn_from_one_server_what_one_does(
+    fit_together, starting_student, families, tmp_path, strategy, overlap
+):
+    """Process 0 sends whole weights, each asks about its own prompts."""
+    from tests.rollouts.served_stand_in import StandIn
+
+    server = StandIn(*families["qwen3-vl"])
+    try:
+        served = {"engine_url": server.url, "overlap": overlap}
+        check_equal(
+            fit_together, starting_student, tmp_path, [("grpo", "sgd")], (strategy,), 2, **served
+        )
+    finally:
+        server.stop()
+    # Before each of three windows, on one process and on two; the last one's is drawn early.
+    assert server.calls.count("/update_weights") == 2 * (3 - overlap)
+    probes = 2 * (1 + 2)  # of each process, before each window that is drawn early
+    assert len(server.requests) == 2 * 12 + overlap * probes
+
+
 @pytest.mark.matrix
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("family", FAMILIES[1:])
