@@ -1,15 +1,14 @@
 """The trained student as an ordinary Hugging Face folder."""
 
-from contextlib import ExitStack
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.models.families import family_of_processor
+from lit_vdistill.models.weights import checkpoint_weights
 from lit_vdistill.readers.templates import load_template
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.tracking.model_card import StudentFacts, TrainingData, model_card
@@ -37,7 +36,7 @@ class ExportStudent(Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         assert pl_module.policy is not None
-        weights = full_weights(pl_module.policy)
+        weights = checkpoint_weights(pl_module.policy, is_kept=trainer.is_global_zero)
         if trainer.is_global_zero:
             facts = student_facts(trainer, pl_module, self.folder.resolve().parent.name)
             write_student(self.folder, pl_module.policy, weights, pl_module.processor, facts)
@@ -50,9 +49,17 @@ def write_student(
     processor: ProcessorMixin,
     facts: StudentFacts,
 ) -> None:
-    """Write network, processor and card, all or nothing; an older folder is replaced."""
+    """Write network, processor and card, all or nothing; an older folder is replaced.
+
+    Args:
+        folder: Where to.
+        policy: The network, whose config is written.
+        weights: From `checkpoint_weights`.
+        processor: Its processor.
+        facts: For its card.
+    """
     partial = folder.with_name(folder.name + ".partial")
-    policy.save_pretrained(partial, state_dict=weights)
+    policy.save_pretrained(partial, state_dict=weights, save_original_format=False)
     processor.save_pretrained(partial)
     (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
     _replace(partial, folder)
@@ -94,28 +101,6 @@ def training_data(data: VideoDistillDataModule, processor: ProcessorMixin) -> Tr
         data.prompt.frames_as,
         data.prompt.box_units or family_of_processor(processor).box_units,
     )
-
-
-def full_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The whole state dict on the CPU, whatever shards it: nothing, FSDP2 or ZeRO-3."""
-    sharded = [p for p in model.parameters() if hasattr(p, "ds_id")]
-    with ExitStack() as stack:
-        if sharded:
-            import deepspeed
-
-            stack.enter_context(deepspeed.zero.GatheredParameters(sharded))
-        # Tied weights are one tensor under two names; the first, the embedding's, is what loads.
-        state = model.state_dict(keep_vars=True)
-        first: dict[int, str] = {}
-        for name, tensor in state.items():
-            first.setdefault(id(tensor), name)
-        return {name: _whole(state[name]) for name in first.values()}
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    if isinstance(tensor, DTensor):
-        tensor = tensor.full_tensor()
-    return tensor.detach().cpu().clone()
 
 
 def _replace(source: Path, target: Path) -> None:

@@ -13,7 +13,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from transformers import PreTrainedModel, ProcessorMixin
 
 from experiments.served_rollouts import stop
@@ -31,6 +31,7 @@ from lit_vdistill.models.encode import encode_prompt
 from lit_vdistill.models.families import family_of_processor
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
+from lit_vdistill.models.weights import checkpoint_weights
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.rollouts.parity import gap_of
@@ -66,7 +67,7 @@ def served(student: Path, dtype: str) -> Iterator[str]:
     Raises:
         RuntimeError: When it ends before; with the last error of its log.
     """
-    log, url = student.with_suffix(".log"), f"http://127.0.0.1:{PORT}"
+    log, url = log_of(student), f"http://127.0.0.1:{PORT}"
     command = [sys.executable, "-m", "lit_vdistill", "serve", "--student", str(student)]
     command += ["--port", str(PORT), "--dtype", dtype, "--max_model_len", "2048"]
     with log.open("w") as file:
@@ -87,9 +88,14 @@ def served(student: Path, dtype: str) -> Iterator[str]:
         stop(server)
 
 
+def log_of(student: Path) -> Path:
+    """What its server says."""
+    return student.parent / f"{student.name}.log"
+
+
 def last_error(log: Path) -> str:
-    """What a server's log says that it has died of: the first exception that is no sequel."""
-    found = re.findall(r"^.*?\b(\w*(?:Error|Exception): .*)$", log.read_text(), re.MULTILINE)
+    """What a server's log says that it has died of: the first exception of a worker."""
+    found = re.findall(r" ERROR .*?(\b\w+(?:Error|Exception): .*)$", log.read_text(), re.MULTILINE)
     return found[0][:200] if found else f"it has ended; see {log}"
 
 
@@ -109,6 +115,7 @@ def compared(name: str, folder: Path, dtype: str = "float32") -> dict[str, Any]:
     model, processor = load_model(config), load_processor(path)
     student = folder / name
     model.save_pretrained(student)
+    save_file(checkpoint_weights(model), student / "model.safetensors", {"format": "pt"})
     processor.save_pretrained(student)
     row: dict[str, Any] = {"family": name, "dtype": dtype}
     try:
@@ -126,23 +133,24 @@ def compared(name: str, folder: Path, dtype: str = "float32") -> dict[str, Any]:
             row["greedy_equal"] = sum(a.completion_ids == b.completion_ids for (a,), (b,) in pairs)
             row["greedy_compared"] = len(prompts)
     except (RuntimeError, NotImplementedError) as error:
-        row["stopped"] = str(error)[:300]
+        said = last_error(log_of(student))
+        row["stopped"] = said if "Error" in said else str(error)[:300]
     return row
 
 
 def main() -> None:
     """Serve and compare, family by family."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/served_parity"))
     parser.add_argument("--families", nargs="+", default=list(FAMILIES))
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--json", type=Path, help="write the rows here")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = []
-        for name in args.families:
-            rows.append(compared(name, Path(folder), args.dtype))
-            sys.stdout.write(json.dumps(rows[-1]) + "\n")
-            sys.stdout.flush()
+    rows = []
+    for name in args.families:
+        rows.append(compared(name, args.folder, args.dtype))
+        sys.stdout.write(json.dumps(rows[-1]) + "\n")
+        sys.stdout.flush()
     if args.json is not None:
         args.json.write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -27,10 +27,11 @@ def export(ckpt: str, folder: str) -> None:
     import yaml
     from jsonargparse import ArgumentParser
 
-    from callbacks.export_student import full_weights, method_of, training_data, write_student
+    from callbacks.export_student import method_of, training_data, write_student
     from lit_vdistill.cli.training import let_users_modules_be_named
     from lit_vdistill.data.datamodule import VideoDistillDataModule
     from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
+    from lit_vdistill.models.weights import checkpoint_weights
     from lit_vdistill.tracking.model_card import StudentFacts
 
     if not Path(ckpt).exists():
@@ -52,7 +53,7 @@ def export(ckpt: str, folder: str) -> None:
     processor = load_processor(policy["path"])
     step, known = facts["global_step"], training_data(data, processor)
     card = StudentFacts(run["name"], policy["path"], method, step, data=known)
-    write_student(Path(folder), model, full_weights(model), processor, card)
+    write_student(Path(folder), model, checkpoint_weights(model), processor, card)
 
 
 def _opened(path: Path) -> tuple[dict[str, Any], Callable[[Weights], Weights]]:

@@ -164,6 +164,7 @@ def _experts(size: _Size) -> dict[str, Any]:
     return {
         "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": width,
         "shared_expert_intermediate_size": width,
+        "norm_topk_prob": True,  # as checkpoints say it: vLLM reads it, transformers does so anyway
     }  # fmt: skip
 
 

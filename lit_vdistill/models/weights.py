@@ -9,6 +9,8 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from lit_vdistill.models.families import family_of
+
 
 def whole_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Names and whole weights, one behind another; a collective of all processes.
@@ -37,7 +39,10 @@ def checkpoint_weights(model: PreTrainedModel, *, is_kept: bool = True) -> dict[
     for name, tensor in whole_weights(model):
         if is_kept:
             kept[name] = tensor.cpu().clone()
-    return dict(revert_weight_conversion(model, kept)) if kept else {}
+    if not kept:
+        return {}
+    family, found = family_of(model.config), revert_weight_conversion(model, kept)
+    return {name: family.in_checkpoint(name, tensor) for name, tensor in found.items()}
 
 
 def _gathered(tensor: Any) -> Any:

@@ -3,15 +3,14 @@
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill import processes
-from lit_vdistill.models import meter
 from lit_vdistill.models.families import family_of
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.weights import checkpoint_weights
@@ -23,8 +22,9 @@ from lit_vdistill.served.errors import EndpointFailed, ServedError, Unreachable
 from lit_vdistill.served.vllm_client import RolloutServer, Sampled
 from lit_vdistill.types import Rollout
 
-_IN_FLIGHT = 64
-"""Prompts that a process has the server work on at a time; vLLM puts them into batches itself."""
+_IN_FLIGHT = 32
+"""Prompts that a process has the server work on at a time: enough to fill its batches, and no more
+of their pixels in memory."""
 _NEVER = -100.0
 """The least that vLLM lets a logit be lowered by: a probability of e^-100."""
 
@@ -34,9 +34,10 @@ class Drawing:
     """Completions that are being drawn: of each prompt one request."""
 
     prompts: Sequence[EncodedPrompt]
-    requests: list[Mapping[str, Any]]
+    num_rollouts: int
     sampling: SamplingConfig
-    calls: "list[Future[list[Sampled]]]"
+    seed: int
+    calls: "list[Future[list[Sampled]]]" = field(default_factory=list)
 
 
 class VLLMRolloutEngine:
@@ -130,16 +131,8 @@ class VLLMRolloutEngine:
     ) -> Drawing:
         """Have completions drawn in the background; `finish` waits for them."""
         assert self._version, "synchronise comes first"
-        requests: list[Mapping[str, Any]] = [
-            {
-                **served_prompt(self.model.config, prompt, self.model.dtype, self._version),
-                "sampling_params": self._told(prompt, num_rollouts, sampling, seed),
-            }
-            for prompt in prompts
-        ]
-        calls = [self._pool.submit(self._ask, request) for request in requests]
-        meter.count_prompts(prompts, [*prompts] * num_rollouts)
-        drawing = Drawing(prompts, requests, sampling, calls)
+        drawing = Drawing(prompts, num_rollouts, sampling, seed)
+        drawing.calls += [self._submit(drawing, prompt) for prompt in prompts]
         self._outstanding.append(drawing)
         return drawing
 
@@ -149,24 +142,19 @@ class VLLMRolloutEngine:
         Raises:
             ServedError: When a request is refused, or nobody answers for `patience_s`.
         """
-        moved_s = time.monotonic()
-        lost = list(range(len(drawing.calls)))
+        moved_s, before = time.monotonic(), len(drawing.calls)
         while True:
-            before, problem = len(lost), None
-            try:
-                lost = [i for i in lost if isinstance(drawing.calls[i].exception(), Unreachable)]
-                for call in drawing.calls:
-                    if not isinstance(call.exception(), Unreachable):
-                        call.result()
-            except ServedError as error:
-                problem = str(error)
-            _raise_anywhere(problem)
+            errors = [call.exception() for call in drawing.calls]
+            lost = [i for i, error in enumerate(errors) if isinstance(error, Unreachable)]
+            refused = [e for e in errors if e is not None and not isinstance(e, Unreachable)]
+            _raise_anywhere(refused[0] if refused else None)
             if not any(processes.gather(bool(lost))):
                 break
-            moved_s = time.monotonic() if len(lost) < before else moved_s
+            if len(lost) < before:
+                moved_s, before = time.monotonic(), len(lost)
             self._by_first(lambda since_s=moved_s: self._revive(since_s))
             for i in lost:
-                drawing.calls[i] = self._pool.submit(self._ask, drawing.requests[i])
+                drawing.calls[i] = self._submit(drawing, drawing.prompts[i])
         self._outstanding.remove(drawing)
         return [
             tuple(
@@ -180,13 +168,29 @@ class VLLMRolloutEngine:
         """See `RolloutEngine.likely_cause`: found out by what the server makes of less and less."""
         return likely_cause(self, self.model, prompts)
 
-    def _told(
-        self, prompt: EncodedPrompt, num_rollouts: int, sampling: SamplingConfig, seed: int
-    ) -> dict[str, Any]:
+    def _submit(self, drawing: Drawing, prompt: EncodedPrompt) -> "Future[list[Sampled]]":
+        return self._pool.submit(self._ask, prompt, drawing, self._version)
+
+    def _ask(self, prompt: EncodedPrompt, drawing: Drawing, version: str) -> list[Sampled]:
+        """One attempt, by weights of a version.
+
+        Raises:
+            Unreachable: When nobody answers, or who does has other weights.
+        """
+        request = served_prompt(self.model.config, prompt, self.model.dtype, version)
+        request["sampling_params"] = self._told(prompt, drawing)
+        found = self.server.generate(request)
+        versions = {label for sampled in found for label in sampled.versions}
+        if versions != {version}:
+            raise Unreachable(f"{self.server.url}: has begun anew, with weights {sorted(versions)}")
+        return found
+
+    def _told(self, prompt: EncodedPrompt, drawing: Drawing) -> dict[str, Any]:
         """The request's sampling parameters."""
-        key = hashlib.blake2b(f"{seed}\x1f{prompt.sample_id}".encode(), digest_size=6).digest()
+        sampling, said = drawing.sampling, f"{drawing.seed}\x1f{prompt.sample_id}"
+        key = hashlib.blake2b(said.encode(), digest_size=6).digest()
         return {
-            "n": num_rollouts,
+            "n": drawing.num_rollouts,
             "max_tokens": sampling.max_completion_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -199,18 +203,6 @@ class VLLMRolloutEngine:
             "detokenize": False,
             "output_kind": 2,  # all n at once
         }
-
-    def _ask(self, request: Mapping[str, Any]) -> list[Sampled]:
-        """One attempt.
-
-        Raises:
-            Unreachable: When nobody answers, or who does has other weights.
-        """
-        found = self.server.generate(request)
-        versions = {version for sampled in found for version in sampled.versions}
-        if versions != {request["cache_salt"]}:
-            raise Unreachable(f"{self.server.url}: has begun anew, with weights {sorted(versions)}")
-        return found
 
     def _renew(self) -> None:
         """Send the weights that the transport has, patiently; on process 0."""
@@ -237,14 +229,14 @@ class VLLMRolloutEngine:
             self.transport.forget()
             self._renew()
 
-    def _by_first(self, work: Any) -> None:
+    def _by_first(self, work: Callable[[], None]) -> None:
         """Let process 0 do something while the others wait; its error is everybody's."""
         problem = None
         if processes.rank() == 0:
             try:
                 work()
             except ServedError as error:
-                problem = str(error)
+                problem = error
         _raise_anywhere(problem)
 
     def _rollout(
@@ -263,8 +255,10 @@ class VLLMRolloutEngine:
         )
 
 
-def _raise_anywhere(problem: str | None) -> None:
+def _raise_anywhere(problem: BaseException | None) -> None:
     """Raise on all processes what one of them has found; a collective."""
-    for told in processes.gather(problem):
+    if problem is not None and not isinstance(problem, ServedError):
+        raise problem
+    for told in processes.gather(None if problem is None else str(problem)):
         if told is not None:
-            raise ServedError(told)
+            raise ServedError(told) from problem

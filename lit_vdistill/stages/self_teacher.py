@@ -37,6 +37,7 @@ class SelfTeacherModule(OnPolicyModule):
         self._ema = EMAWeights()
         self.ema_teacher: PreTrainedModel | None = None
         if self.has_teacher and not self._goes_on_without_teacher():
+            assert self.policy is not None
             start = copy_of_start(self.policy, self.policy_config)
             self.ema_teacher = start.requires_grad_(False).eval()
 

@@ -172,6 +172,10 @@ class Family(ABC):
     ) -> int:
         """How many placeholders media of these grids have."""
 
+    def in_checkpoint(self, name: str, weight: Tensor) -> Tensor:
+        """A weight as the family's checkpoints have it, where transformers' writing does not."""
+        return weight
+
     def served_media(self, config: Any, prompt: EncodedPrompt) -> list[ServedMedium]:
         """The media of a prompt for a network of this family that vLLM serves, in their order.
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
-from lit_vdistill.models.families.family import Backbone, Family, MediaFeatures
+from lit_vdistill.models.families.family import Backbone, Family, MediaFeatures, ServedMedium
 from lit_vdistill.models.prompt import EncodedPrompt, PixelScale
 from lit_vdistill.models.shared_prefix import AttentionKernel, AttentionPlan, enable_plans
 from lit_vdistill.types import Medium
@@ -129,3 +129,19 @@ class InternVL(Family):
     ) -> int:
         """See `Family.num_features`."""
         return int(grid.prod(dim=-1).sum()) // _MERGE**2
+
+    def served_media(self, config: Any, prompt: EncodedPrompt) -> list[ServedMedium]:
+        """See `Family.served_media`; each tile is served as an image of its own."""
+        if prompt.grid_thw is None:
+            return []
+        tiles = prompt.tower_input().unflatten(1, (3, *config.vision_config.image_size))
+        count = int(prompt.grid_thw[0, 1:].prod()) // _MERGE**2
+        firsts = prompt.token_types.nonzero()[::count, 0].tolist()
+        facts = {
+            "image_num_patches": torch.tensor(1),
+            "image_token_id": torch.tensor(config.image_token_id),
+        }
+        return [
+            ServedMedium("image", first, count, "pixel_values", tile[None], facts)
+            for first, tile in zip(firsts, tiles, strict=True)
+        ]

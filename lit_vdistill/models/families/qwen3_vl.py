@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextDecoderLayer
 from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import (
     Qwen3VLMoeTextDecoderLayer,
@@ -21,3 +21,8 @@ class Qwen3VL(QwenVL):
         Qwen3VLTextDecoderLayer, Qwen3VLMoeTextDecoderLayer,
     )  # fmt: skip
     routers: ClassVar[tuple[type[nn.Module], ...]] = (Qwen3VLMoeTextTopKRouter,)
+
+    def in_checkpoint(self, name: str, weight: Tensor) -> Tensor:
+        """See `Family.in_checkpoint`: transformers turns experts as it reads them, never back."""
+        is_turned = ".mlp.experts." in name and weight.ndim == 3
+        return weight.transpose(1, 2).contiguous() if is_turned else weight
