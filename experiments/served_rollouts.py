@@ -3,9 +3,9 @@
 python -m experiments.served_rollouts --json experiments/served_rollouts.json
 
 Starts `serve --rollouts file` with the stage-1 student and trains 40 steps of each method on it,
-weights sent at every step; at every step greedy completions of engine and policy are compared, and
-the log-probabilities of all tokens of the window. The same three runs follow in process with three
-seeds each, and one of GRPO whose server is killed behind step 10 and comes back. It needs vLLM
+with three seeds, weights sent at every step; at every step greedy completions of engine and policy
+are compared, and the log-probabilities of all tokens of the window. One run of GRPO follows whose
+server is killed behind step 10 and comes back, and all of them in process. It needs vLLM
 (`lit_vdistill/rollouts/README.md`) and `runs/world`.
 """
 
@@ -28,6 +28,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from experiments.served_judge import wait_for
 
 PORT, STEPS, SEEDS, KILLED_AT = 8042, 40, (0, 1, 2), 10
+Runs = list[list[dict[str, str]]]
 METHODS = {
     # The policy learns from the first step on, so that every step compares all tokens.
     "rmsd": ["--config", "configs/rmsd.yaml", "--model.disc.warmup_max_steps", "0"],
@@ -121,32 +122,34 @@ def column(rows: list[dict[str, str]], name: str) -> list[float]:
     return [float(row[name]) for row in rows if row.get(name) not in ("", "nan", None)]
 
 
-def report(method: str, rows: list[dict[str, str]], others: list[list[dict[str, str]]], greedy: Path
-           ) -> dict[str, Any]:  # fmt: skip
-    """What a served run was, beside its runs in process."""
-    rewards = column(rows, "reward/total")
-    seeds = [column(other, "reward/total") for other in others]
-    typical = [statistics.mean(step) for step in zip(*seeds, strict=True)]
-    apart = [ours - theirs for ours, theirs in zip(rewards, typical, strict=True)]
-    told = [json.loads(line) for line in greedy.read_text().splitlines()]
+def report(method: str, served_runs: Runs, others: Runs, folders: list[Path]) -> dict[str, Any]:
+    """What served runs were, beside those in process, seed by seed."""
+    gaps = [column(rows, "rollout/logprob_gap_max") for rows in served_runs]
+    greedy = [Path(f"{folder}.greedy").read_text().splitlines() for folder in folders]
+    told = [json.loads(line) for lines in greedy for line in lines]
+    ours, theirs = (
+        [column(rows, "reward/total") for rows in runs] for runs in (served_runs, others)
+    )
+    means, other_means = ([statistics.mean(run) for run in runs] for runs in (ours, theirs))
+    spread = [statistics.variance(of) / len(of) for of in (means, other_means)]
     return {
         "method": method,
-        "steps": len(rows),
-        "steps_compared": len(column(rows, "rollout/logprob_gap_max")),
-        "largest_gap": max(column(rows, "rollout/logprob_gap_max")),
+        "steps": [len(rows) for rows in served_runs],
+        "steps_compared": [len(gap) for gap in gaps],
+        "largest_gap": max(max(gap) for gap in gaps),
         "greedy_compared": sum(line["compared"] for line in told),
         "greedy_equal": sum(line["equal"] for line in told),
-        "reward_mean": statistics.mean(rewards),
-        "reward_means_in_process": [statistics.mean(seed) for seed in seeds],
-        "reward_less_in_process": statistics.mean(apart),
-        "its_standard_error": statistics.stdev(apart) / len(apart) ** 0.5,
-        "last_10": statistics.mean(rewards[-10:]),
-        "last_10_in_process": [statistics.mean(seed[-10:]) for seed in seeds],
+        "reward_means": means,
+        "reward_means_in_process": other_means,
+        "reward_less_in_process": statistics.mean(means) - statistics.mean(other_means),
+        "its_standard_error": sum(spread) ** 0.5,
+        "last_10": [statistics.mean(run[-10:]) for run in ours],
+        "last_10_in_process": [statistics.mean(run[-10:]) for run in theirs],
     }
 
 
-def killed(folder: Path, log: Path, server: subprocess.Popen[bytes]) -> tuple[Any, Any]:
-    """GRPO whose server is killed behind a step, and started again a while later."""
+def killed(folder: Path, log: Path, server: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """Run GRPO, kill its server behind a step, and start another a while later."""
     run = started("grpo", folder, 0, is_served=True)
     while len(steps(folder)) < KILLED_AT:
         if run.poll() is not None:
@@ -154,7 +157,9 @@ def killed(folder: Path, log: Path, server: subprocess.Popen[bytes]) -> tuple[An
         time.sleep(0.2)
     stop(server, signal.SIGKILL)
     time.sleep(10.0)
-    return served(log), ended(run, folder)
+    server = served(log)
+    ended(run, folder)
+    return server
 
 
 def stop(server: subprocess.Popen[bytes], kind: signal.Signals = signal.SIGTERM) -> None:
@@ -166,36 +171,52 @@ def stop(server: subprocess.Popen[bytes], kind: signal.Signals = signal.SIGTERM)
         os.killpg(server.pid, signal.SIGKILL)
 
 
+def folder_of(root: Path, method: str, seed: int, *, is_served: bool) -> Path:
+    """Where a run lies."""
+    return root / f"{method}_{'served' if is_served else 'in_process'}_{seed}"
+
+
+def fitted(root: Path, method: str, *, is_served: bool) -> Runs:
+    """The runs of a method, seed after seed; one that has ended there is taken as it is."""
+    found = []
+    for seed in SEEDS:
+        folder = folder_of(root, method, seed, is_served=is_served)
+        if (folder / "summary.json").is_file():
+            found.append(steps(folder))
+        else:
+            found.append(ended(started(method, folder, seed, is_served=is_served), folder))
+    return found
+
+
 def main() -> None:
     """Serve, train, kill, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/served_rollouts"))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--go_on", action="store_true", help="keep runs that have ended there")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
-    shutil.rmtree(args.folder, ignore_errors=True)
-    args.folder.mkdir(parents=True)
-    log, found, rows = args.folder / "server.log", [], {}
+    root, log, figures = args.folder, args.folder / "server.log", {}
+    if not args.go_on:
+        shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
     server = served(log)
     try:
-        for method in args.methods:
-            folder = args.folder / method
-            rows[method] = ended(started(method, folder, 0, is_served=True), folder)
-        figures: dict[str, Any] = {}
+        ours = {method: fitted(root, method, is_served=True) for method in args.methods}
         if "grpo" in args.methods:
-            server, again = killed(args.folder / "grpo_killed", log, server)
-            both = [column(r, "reward/total") for r in (rows["grpo"], again)]
+            if not (root / "grpo_killed/summary.json").is_file():
+                server = killed(root / "grpo_killed", log, server)
+            again = steps(root / "grpo_killed")
+            both = [column(rows, "reward/total") for rows in (ours["grpo"][0], again)]
             same = sum(a == b for a, b in zip(*both, strict=True))
-            figures["killed"] = {"steps": len(again), "steps_with_the_same_reward": same}
+            figures = {"killed": {"steps": len(again), "steps_with_the_same_reward": same}}
     finally:
         stop(server)
+    found = []
     for method in args.methods:
-        others = []
-        for seed in SEEDS:
-            folder = args.folder / f"{method}_in_process_{seed}"
-            others.append(ended(started(method, folder, seed, is_served=False), folder))
-        greedy = args.folder / f"{method}.greedy"
-        found.append(report(method, rows[method], others, greedy))
+        others = fitted(root, method, is_served=False)
+        folders = [folder_of(root, method, seed, is_served=True) for seed in SEEDS]
+        found.append(report(method, ours[method], others, folders))
     text = json.dumps({"methods": found, **figures}, indent=2)
     sys.stdout.write(text + "\n")
     if args.json is not None:

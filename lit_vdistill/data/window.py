@@ -127,6 +127,7 @@ class WindowLoader:
         self._begun, self._start, self._drawn = state, state.samples, state.samples
         self._turn: WindowTurn | None = None
         self._looks_ahead = looks_ahead
+        self._following: PromptBatch | None = None  # an epoch's last window has one, too
 
     def __len__(self) -> int:
         """Turns of an epoch."""
@@ -134,17 +135,16 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[WindowTurn]:
         """Turns without an end; who iterates stops at the epoch's length."""
-        following: PromptBatch | None = None
         while True:
             begun, self._begun = self._begun, StreamState()
-            self._start = self._drawn - self._num_ahead(following)
-            if following is not None:
-                window = following
+            self._start = self._drawn - self._num_ahead(self._following)
+            if self._following is not None:
+                window = self._following
             elif begun.update:
                 window = self._again(begun.window)
             else:
                 window = self.draw(self._window_size)
-            following = self.draw(self._window_size) if self._looks_ahead else None
+            self._following = self.draw(self._window_size) if self._looks_ahead else None
             for update in range(begun.update, self._num_updates):
                 for piece in range(self._num_pieces):
                     self._turn = WindowTurn(
@@ -153,7 +153,7 @@ class WindowLoader:
                         piece=piece,
                         num_pieces=self._num_pieces,
                         source=self.draw,
-                        following=following,
+                        following=self._following,
                     )
                     yield self._turn
                     window = self._turn.window  # others may have taken the place of some

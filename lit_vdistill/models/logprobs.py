@@ -272,7 +272,9 @@ def rounding_limit(model: PreTrainedModel) -> float:
     return _ROUNDING[dtype]
 
 
-def check_gap(model: PreTrainedModel, gap: float, largest: float, *, is_apart: bool) -> str | None:
+def gap_problem(
+    model: PreTrainedModel, gap: float, largest: float, *, is_apart: bool
+) -> str | None:
     """What is wrong where the sampler has drawn from another distribution than is trained on.
 
     Args:

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from lit_vdistill.models.families import family_of
 from lit_vdistill.models.layout import Row
-from lit_vdistill.models.logprobs import check_gap, completion_logprobs
+from lit_vdistill.models.logprobs import completion_logprobs, gap_problem
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.rollouts.engine import RolloutEngine, SamplingConfig
 
@@ -83,4 +83,4 @@ def likely_cause(
 
 def _is_off(engine: RolloutEngine, model: PreTrainedModel, prompt: EncodedPrompt) -> bool:
     mean, largest = gap_of(engine, model, [prompt])
-    return check_gap(model, mean, largest, is_apart=True) is not None
+    return gap_problem(model, mean, largest, is_apart=True) is not None

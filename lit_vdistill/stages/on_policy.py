@@ -13,11 +13,7 @@ from lit_vdistill import processes
 from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.data.window import WindowTurn
 from lit_vdistill.models.forward import completion_states, encode_vision, pad_token_id
-from lit_vdistill.models.logprobs import (
-    check_gap,
-    completion_logprobs,
-    head_scores,
-)
+from lit_vdistill.models.logprobs import completion_logprobs, gap_problem, head_scores
 from lit_vdistill.models.vlm import VLMConfig, copy_of_start
 from lit_vdistill.objectives.advantages import group_advantages
 from lit_vdistill.objectives.kl import kl_estimate
@@ -111,7 +107,7 @@ class OnPolicyModule(VLMStage):
     @property
     def looks_ahead(self) -> bool:
         """Whether rollouts are drawn a window early."""
-        return bool(self.sampling.overlap)
+        return self.sampling.overlap > 0
 
     @property
     def updates_per_window(self) -> int:
@@ -333,7 +329,7 @@ class OnPolicyModule(VLMStage):
         if is_comparable and "rollout/logprob_gap" in values:
             gap, largest = (values[f"rollout/logprob_gap{name}"] for name in ("", "_max"))
             engine, prompts = self.engine, self.window.experience.batch.prompts
-            if problem := check_gap(self.policy, gap, largest, is_apart=engine.is_apart()):
+            if problem := gap_problem(self.policy, gap, largest, is_apart=engine.is_apart()):
                 raise RuntimeError(f"{problem}; {engine.likely_cause(prompts)}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

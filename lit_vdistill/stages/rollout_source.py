@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from lit_vdistill import processes
 from lit_vdistill.data.batch import PromptBatch
-from lit_vdistill.models.logprobs import check_gap
+from lit_vdistill.models.logprobs import gap_problem
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.rollouts.engine import BackgroundEngine, RolloutEngine, SamplingConfig
 from lit_vdistill.rollouts.parity import gap_of
@@ -100,7 +100,7 @@ class RolloutSource:
         mean, largest = gap_of(self.engine, self.policy, chosen, short)
         metrics.add("parity/gap", mean, 1.0)
         metrics.add("parity/gap_max", largest, 1.0)
-        found = check_gap(self.policy, mean, largest, is_apart=True)
+        found = gap_problem(self.policy, mean, largest, is_apart=True)
         if any(processes.gather(found is not None)):
             cause = self.engine.likely_cause(chosen)
             raise RuntimeError(f"{found or 'another process found the engine apart'}; {cause}")

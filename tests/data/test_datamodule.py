@@ -370,7 +370,7 @@ def turns_on(make_data):
     def build(count, rank=0, world_size=1, *, updates=1, state=None, **options):
         data = make_data(**options)
         data.setup("fit")
-        stage = SimpleNamespace(updates_per_window=updates, teacher_view=None)
+        stage = SimpleNamespace(updates_per_window=updates, teacher_view=None, looks_ahead=False)
         data.trainer = SimpleNamespace(
             global_rank=rank,
             world_size=world_size,

@@ -31,7 +31,7 @@ def text_set(families, tmp_path_factory):
     return PromptDataset(samples, {}, reader, processor, TEMPLATES["short"], PromptConfig(), 1.0)
 
 
-def loader_of(dataset, state, *, window_size=3, num_pieces=1, num_updates=1):
+def loader_of(dataset, state, *, window_size=3, num_pieces=1, num_updates=1, looks_ahead=False):
     sampler = StreamSampler(len(dataset), seed=0, rank=0, world_size=1, window_size=window_size)
 
     def stream(start):
@@ -47,6 +47,7 @@ def loader_of(dataset, state, *, window_size=3, num_pieces=1, num_updates=1):
         num_pieces=num_pieces,
         num_updates=num_updates,
         state=state,
+        looks_ahead=looks_ahead,
     )
 
 
@@ -98,6 +99,29 @@ def test_a_state_at_any_turn_leads_to_the_same_remaining_turns(text_set, options
     found += [take(turn, num_draws) for turn in turns_of(resumed, 40 - begun - left)]
     assert found == seen[begun:]
     assert resumed.state == states[40]
+
+
+@settings(deadline=None, max_examples=50)
+@given(options=options_of, stop=st.integers(0, 30))
+def test_who_looks_ahead_sees_the_same_windows_and_goes_on_from_any_turn(text_set, options, stop):
+    plain = loader_of(text_set, StreamState(), **options)
+    expected = [take(turn, 0) for turn in turns_of(plain, 40)]
+    loader = loader_of(text_set, StreamState(), looks_ahead=True, **options)
+    states, seen, following = [loader.state], [], []
+    for turn in turns_of(loader, 40):
+        seen.append(take(turn, 0))
+        following.append(ids(turn.following))
+        states.append(loader.state)
+    assert seen == expected
+    each = options["num_pieces"] * options["num_updates"]
+    assert all(following[i] == seen[i + each][2] for i in range(0, 40 - each))
+    begun = stop - stop % options["num_pieces"]
+    resumed = loader_of(text_set, states[stop], looks_ahead=True, **options)
+    left = min(-begun % len(resumed), 40 - begun)
+    turns = [*islice(iter(resumed), left), *turns_of(resumed, 40 - begun - left)]
+    assert [take(turn, 0) for turn in turns] == seen[begun:]
+    assert [ids(turn.following) for turn in turns] == following[begun:]
+    assert resumed.state == states[40] == plain.state
 
 
 @given(options=options_of)

@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from lit_vdistill.models.logprobs import check_gap
+from lit_vdistill.models.logprobs import gap_problem
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.rollouts.parity import gap_of
@@ -137,7 +137,7 @@ def test_what_a_server_does_wrong_is_found_and_named(
     moved(family[0], 0.2)
     engine.synchronise()
     mean, largest = gap_of(engine, family[0], prompts, SAMPLING, 2)
-    assert "differ by" in check_gap(family[0], mean, largest, is_apart=True)
+    assert "differ by" in gap_problem(family[0], mean, largest, is_apart=True)
     assert cause in engine.likely_cause(prompts)
 
 
