@@ -153,7 +153,8 @@ class OnPolicyModule(VLMStage):
         next_step = self.global_step + self.updates_per_window
         if turn.following is not None and next_step < self.trainer.estimated_stepping_batches:
             self.source.begin(turn.following, self.step_seed(next_step), age, self.metrics)
-        self.metrics.add("rollout/age", float(age), 1.0)
+        if self.engine.is_apart():
+            self.metrics.add("rollout/age", float(age), 1.0)
         if self.loss_config.resample_no_signal:
             experience = replace_without_signal(self, experience, turn)
             turn.window = PromptBatch(experience.batch.items, turn.window.bad)
@@ -342,6 +343,6 @@ class OnPolicyModule(VLMStage):
         """Take it over."""
         super().on_load_checkpoint(checkpoint)
         self.resumed = own_part(checkpoint["windows"])
-        self.resumed_ahead = own_part(checkpoint["ahead"])
+        self.resumed_ahead = own_part(checkpoint.get("ahead", ()))
         if self.policy is not None:
             self.source.load(self.resumed_ahead)

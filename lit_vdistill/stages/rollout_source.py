@@ -48,10 +48,11 @@ class RolloutSource:
 
     def draw(self, window: PromptBatch, seed: int) -> tuple[Groups, int]:
         """The groups of a window, and how many windows their weights are older than it."""
-        ids = [item.sample.id for item in window.items]
-        ahead = self._finished() or {}
-        if all(processes.gather(set(ids) == set(ahead))):
-            return [tuple(ahead[name]) for name in ids], 1
+        if self.sampling.overlap:
+            ids = [item.sample.id for item in window.items]
+            ahead = self._finished() or {}
+            if all(processes.gather(set(ids) == set(ahead))):
+                return [tuple(ahead[name]) for name in ids], 1
         self.engine.synchronise()
         return self.engine.generate(window.prompts, self.count, self.sampling, seed=seed), 0
 
