@@ -94,7 +94,8 @@ class VLLMRolloutEngine:
         """
         for drawing in self._outstanding:
             wait(drawing.calls)
-        self._run = self._run or processes.gather(secrets.token_hex(4))[0]
+        name = processes.gather(secrets.token_hex(4))[0]  # once nobody waits for older weights
+        self._run = self._run or name
         self._count += 1
         self._version = f"{self._run}-{self._count}"
         is_first = processes.rank() == 0
