@@ -46,7 +46,7 @@ def stand_in(family):
 
 @pytest.fixture
 def engine(family, stand_in):
-    return VLLMRolloutEngine(*family, url=stand_in.url, patience_s=5.0)
+    return VLLMRolloutEngine(*family, url=stand_in.url, patience_s=60.0)
 
 
 def texts(groups):
@@ -165,13 +165,13 @@ def test_a_server_that_has_begun_anew_unseen_is_told_by_its_label(
 
 
 def test_a_server_that_stays_away_stops_the_run_with_what_to_do(family, prompts, stand_in):
-    engine = VLLMRolloutEngine(*family, url=stand_in.url, patience_s=0.5)
+    engine = VLLMRolloutEngine(*family, url=stand_in.url, patience_s=4.0)
     engine.synchronise()
     stand_in.stop()
     begun_s = time.monotonic()
-    with pytest.raises(ServedError, match=r"nobody answers .* for 0.5 s .*serve --student"):
+    with pytest.raises(ServedError, match=r"nobody answers .* for 4 s .*serve --student"):
         engine.generate(prompts, 1, SAMPLING, seed=1)
-    assert time.monotonic() - begun_s < 5
+    assert 4 <= time.monotonic() - begun_s < 60
     stand_in.start()
 
 

@@ -37,7 +37,7 @@ def served_run(small_run, stand_in, rewarded_by_text, tmp_path):
             folder,
             f"{ENGINE}=lit_vdistill.rollouts.vllm_engine.VLLMRolloutEngine",
             f"{named}.url={stand_in.url}",
-            f"{named}.patience_s=20",
+            f"{named}.patience_s=120",
             "--model.loss.group_size=2",
             f"--trainer.max_steps={num_steps}",
             f"--trainer.val_check_interval={num_steps}",
