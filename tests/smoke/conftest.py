@@ -159,6 +159,8 @@ def student_of(tmp_path_factory, families):
     """Students on disk, by family, whose rollouts end at different places, as rewards need."""
     import torch
 
+    from lit_vdistill.models.weights import checkpoint_weights
+
     @cache
     def build(family):
         folder = tmp_path_factory.mktemp("start")
@@ -166,7 +168,9 @@ def student_of(tmp_path_factory, families):
         with torch.no_grad():
             # A large logit, up or down.
             model.get_input_embeddings().weight[processor.tokenizer.eos_token_id] *= 20
-        model.save_pretrained(folder)
+        # As an export is written, whose weights are compared with these.
+        weights = checkpoint_weights(model)
+        model.save_pretrained(folder, state_dict=weights, save_original_format=False)
         processor.save_pretrained(folder)
         return folder
 
