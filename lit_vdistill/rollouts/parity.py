@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from transformers import PreTrainedModel
 
+from lit_vdistill import processes
 from lit_vdistill.models.families import family_of
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs, gap_problem
@@ -51,7 +52,8 @@ def likely_cause(
 ) -> str:
     """Why an engine of its own may not draw from the policy: what it still gets right tells.
 
-    A prompt is asked without its media, then with a medium of one placeholder.
+    A prompt is asked without its media, then with a medium of one placeholder. A collective: what
+    one process finds decides for all, and one that has texts alone asks as often as the others.
     """
     prompt = next((p for p in prompts if p.kind != "text"), prompts[0])
     is_feature = prompt.token_types > 0
@@ -66,9 +68,9 @@ def likely_cause(
             "dtype the policy's?)"
         )
     glimpse = family_of(model.config).glimpse(model.config, replace(prompt, features=None))
-    if glimpse is None:
+    if not any(processes.gather(glimpse is not None)):
         return "a text alone does not differ: it is about pixels, the tower or positions"
-    if _is_off(engine, model, glimpse):
+    if _is_off(engine, model, glimpse or plain):
         return (
             "a text alone does not differ, a medium of one placeholder does: the engine's tower "
             "sees other pixels, or has other weights (is the server started without "
@@ -83,4 +85,5 @@ def likely_cause(
 
 def _is_off(engine: RolloutEngine, model: PreTrainedModel, prompt: EncodedPrompt) -> bool:
     mean, largest = gap_of(engine, model, [prompt])
-    return gap_problem(model, mean, largest, is_apart=True) is not None
+    found = gap_problem(model, mean, largest, is_apart=True)
+    return any(processes.gather(found is not None))

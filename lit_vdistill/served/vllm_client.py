@@ -57,10 +57,6 @@ class RolloutServer:
             api_key="none", base_url=self.url, max_retries=0, timeout=patience_s
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "RolloutServer":
-        """Another with connections of its own."""
-        return RolloutServer(self.url, self.patience_s)
-
     def generate(self, request: Mapping[str, Any]) -> list[Sampled]:
         """All completions of one prompt, in the order of their indices.
 
@@ -109,7 +105,7 @@ class RolloutServer:
             self._begin_update()
             update()
             self._post("/finish_weight_update", {"weight_version": version})
-        except ServedError:
+        except BaseException:  # whatever it was, others may ask it on
             with suppress(ServedError):
                 self._post("/resume")
             raise

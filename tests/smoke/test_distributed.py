@@ -126,6 +126,21 @@ def test_two_processes_learn_from_one_server_what_one_does(
     assert len(server.requests) == 2 * 12 + overlap * probes
 
 
+def test_two_processes_stop_together_where_only_one_sees_what_is_wrong(
+    fit_together, starting_student, families, tmp_path
+):
+    """The first process has texts alone in its window, which the server gets right."""
+    from tests.rollouts.served_stand_in import StandIn
+
+    server = StandIn(*families["qwen3-vl"], faults=["other positions"])
+    case = {"method": "grpo", "strategy": "ddp", "out": str(tmp_path / "out")}
+    try:
+        with pytest.raises(AssertionError, match="a medium of one placeholder: .* other positions"):
+            fit_together([{**case, "engine_url": server.url}], 2, student=starting_student)
+    finally:
+        server.stop()
+
+
 @pytest.mark.matrix
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("family", FAMILIES[1:])
