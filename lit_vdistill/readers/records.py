@@ -184,21 +184,21 @@ def parse_record(raw: Any) -> VideoSample:
         task=Task(text_of(raw, "task")),
         question=text_of(raw, "question"),
         answer=text_of(raw, "answer"),
-        media=_source(media),
+        media=source_of(media),
         media_type=media_type_of(raw.get("media_type", "text" if media is None else "video")),
         options=tuple(
             expect(o, str, "options") for o in expect(raw.get("options", []), list, "options")
         ),
         as_written=expect(raw.get("as_written", ""), str, "as_written"),
         demonstration=expect(raw.get("demonstration", ""), str, "demonstration"),
-        evidence=_evidence(expect(raw.get("evidence", {}), dict, "evidence")),
-        facts=_facts(expect(raw.get("facts", {}), dict, "facts")),
+        evidence=evidence_of(expect(raw.get("evidence", {}), dict, "evidence")),
+        facts=facts_of(expect(raw.get("facts", {}), dict, "facts")),
         meta=expect(raw.get("meta", {}), dict, "meta"),
     )
     return checked(sample)
 
 
-def _source(raw: Any) -> Source | None:
+def source_of(raw: Any) -> Source | None:
     """A path, or a dict that names a part of a file or the files of frames."""
     if raw is None or isinstance(raw, str):
         return raw
@@ -215,7 +215,8 @@ def _source(raw: Any) -> Source | None:
     )
 
 
-def _evidence(raw: Mapping[str, Any]) -> Evidence:
+def evidence_of(raw: Mapping[str, Any]) -> Evidence:
+    """What an annotator points at, of the value of a record's `evidence`."""
     spans = expect(raw.get("spans", []), list, "evidence.spans")
     boxes = expect(raw.get("boxes", []), list, "evidence.boxes")
     key_times = expect(raw.get("key_times", []), list, "evidence.key_times")
@@ -226,7 +227,8 @@ def _evidence(raw: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _facts(raw: Mapping[str, Any]) -> Facts:
+def facts_of(raw: Mapping[str, Any]) -> Facts:
+    """What is true in words, of the value of a record's `facts`."""
     if unknown := sorted(set(raw) - {field.name for field in fields(Facts)}):
         raise ValueError(f"unknown key 'facts.{unknown[0]}', expected things, words and asked")
     things = expect(raw.get("things", []), list, "facts.things")
