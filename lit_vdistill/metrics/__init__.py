@@ -1,15 +1,4 @@
-"""torchmetrics for grounding and grouped scores: what is averaged, and over what, in one place."""
+"""Scores over a data set: torchmetrics of validation, and the pure statistics of evaluation.
 
-from lit_vdistill.metrics.grounding import BoxIoU, TemporalIoU, TemporalRecall
-from lit_vdistill.metrics.grouped import GroupedMean
-from lit_vdistill.metrics.vstar import ChainAnswer, VStar, VStarItem
-
-__all__ = [
-    "BoxIoU",
-    "ChainAnswer",
-    "GroupedMean",
-    "TemporalIoU",
-    "TemporalRecall",
-    "VStar",
-    "VStarItem",
-]
+What is averaged, and over what, is said in one place; imports are from the modules.
+"""

@@ -8,7 +8,8 @@ from torch import nn
 from torchmetrics import Metric
 
 from lit_vdistill import processes
-from lit_vdistill.metrics import BoxIoU, GroupedMean, TemporalIoU, TemporalRecall
+from lit_vdistill.metrics.grounding import BoxIoU, TemporalIoU, TemporalRecall
+from lit_vdistill.metrics.grouped import GroupedMean
 from lit_vdistill.pool.quality import lexical_quality
 from lit_vdistill.responses import grammar
 from lit_vdistill.responses.grammar import parse_response
