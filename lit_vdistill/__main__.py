@@ -9,9 +9,18 @@ from typing import Any
 from lit_vdistill.cli.export import export
 from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.data import tools
+from lit_vdistill.evaluation import tools as evaluation_tools
 from lit_vdistill.pool import tools as pool_tools
 from lit_vdistill.served.vllm_server import serve
 from lit_vdistill.tracking import credit_page, judge_check
+
+
+def _evaluate(args: Sequence[str] = ()) -> None:
+    """Ask a student a benchmark's questions; it goes on where it was stopped (`… run --help`)."""
+    from lit_vdistill.cli import evaluation
+
+    evaluation.run(args)
+
 
 TRAINING_COMMANDS = {
     "fit": "train a stage",
@@ -24,6 +33,13 @@ TOOLS: dict[str, Any] = {
         "_help": "look at data before training on it",
         "check": tools.check,
         "world": tools.world,
+    },
+    "evaluate": {
+        "_help": "benchmarks: ask a student, score, compare two, check the files",
+        "run": _evaluate,
+        "score": evaluation_tools.score,
+        "compare": evaluation_tools.compare,
+        "check": evaluation_tools.check,
     },
     "export": export,
     "pool": {
@@ -53,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if args[0] == "--version":
         sys.stdout.write(f"lit-vdistill {version('lit-vdistill')}\n")
+        return
+    if args[:2] == ["evaluate", "run"]:
+        _evaluate(args[2:])
         return
     if args[0] in TOOLS:
         _run_tool(args)

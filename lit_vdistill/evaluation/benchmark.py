@@ -86,6 +86,9 @@ class Benchmark(ABC):
     """The score that stands first, and by which students are compared."""
     scores: ClassVar[Mapping[str, str]]
     """What each score is, in a few words, in the order of the report."""
+    right: ClassVar[str]
+    """The value of a verdict that is 1 for a right answer and 0 for another: of pass@k and mean@n.
+    A verdict without it is of a question that has no right answer."""
     needed: ClassVar[tuple[Needed, ...]]
     published: ClassVar[tuple[Published, ...]] = ()
     remarks: ClassVar[tuple[str, ...]] = ()
@@ -106,6 +109,10 @@ class Benchmark(ABC):
     @abstractmethod
     def verdicts(self, answered: Sequence[Answered]) -> list[Verdict]:
         """What each answer is worth by itself."""
+
+    def by_rules(self) -> "Benchmark":
+        """The same without a model that rates answers, for what is shown as a run goes on."""
+        return self
 
     def items(self, answered: Sequence[Answered], verdicts: Sequence[Verdict]) -> list[ScoredItem]:
         """What is averaged; by default each question by itself.
