@@ -1,6 +1,7 @@
 """From answers on disk to scores with intervals; nothing is generated, and no torch imported."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -86,7 +87,9 @@ def derived_estimate(benchmark: Benchmark, items: Sequence[ScoredItem], name: st
     names = dict.fromkeys(name for item in items for name in item.values)
     columns = {each: [item.values.get(each) for item in items] for each in names}
     clusters = [item.cluster for item in items]
-    return clustered_function(columns, clusters, lambda means: benchmark.derived(means)[name])
+    return clustered_function(
+        columns, clusters, lambda means: benchmark.derived(means).get(name, math.nan)
+    )
 
 
 def read_items(folder: Path) -> list[ScoredItem]:
