@@ -134,7 +134,8 @@ class PredictionFile:
         Args:
             path: The file.
             goes_on: Whether what was answered before counts, in the file and in what a run that
-                died has left; else it is done anew.
+                died has left; else it is done anew. A question that could not be put is open
+                again: its medium may be there by now.
         """
         self.path = path
         parts = path.parent.glob(f"{path.stem}.part*{path.suffix}")
@@ -144,7 +145,8 @@ class PredictionFile:
             left = sorted(parts)
             if goes_on:
                 read = [file for file in (*left, path) if file.is_file()]
-                before = {row["id"]: row for file in read for _, row in jsonl.read(file)}
+                rows = [row for file in read for _, row in jsonl.read(file)]
+                before = {row["id"]: row for row in rows if row["response"] is not None}
             jsonl.write(self._part, before.values())
             for other in left:
                 if other != self._part:

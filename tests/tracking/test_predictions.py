@@ -139,6 +139,14 @@ def test_a_run_goes_on_behind_what_dead_runs_of_other_sizes_have_answered(
     assert together(1, lambda _: PredictionFile(path, goes_on=True).known) == [set(names)]
 
 
+def test_a_question_that_could_not_be_put_is_asked_again(tmp_path, predict, make_sample):
+    path, unread = tmp_path / "p.jsonl", Prediction(make_sample(id="s2"), None, (), {}, problem="x")
+    file = PredictionFile(path)
+    file.add([predict("s1"), unread.row()])
+    file.finish(["s1", "s2"].index)
+    assert PredictionFile(path, goes_on=True).known == {"s1"}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
