@@ -2,15 +2,10 @@ import math
 
 import pytest
 
-from lit_vdistill.metrics import (
-    BoxIoU,
-    ChainAnswer,
-    GroupedMean,
-    TemporalIoU,
-    TemporalRecall,
-    VStar,
-    VStarItem,
-)
+from lit_vdistill.metrics.grounding import BoxIoU, TemporalIoU, TemporalRecall
+from lit_vdistill.metrics.grouped import GroupedMean
+from lit_vdistill.metrics.vstar import VStar
+from lit_vdistill.metrics.vstar_item import ChainAnswer, VStarItem
 
 PREDICTED = [(4.0, 10.0), None, (2.0, 8.0)]
 TRUTH = [(2.0, 8.0)] * 3

@@ -4,8 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from lit_vdistill.metrics import ChainAnswer, VStar, VStarItem
-from lit_vdistill.metrics.vstar import arithmetic_mean, log_geometric_mean
+from lit_vdistill.metrics.vstar import VStar
+from lit_vdistill.metrics.vstar_item import (
+    ChainAnswer,
+    VStarItem,
+    arithmetic_mean,
+    log_geometric_mean,
+)
 
 WHOLE = (0.0, 0.0, 100.0, 100.0)
 ITEM_A = VStarItem(
