@@ -8,15 +8,16 @@ import pytest
 from lit_vdistill.tasks import Task
 from lit_vdistill.tasks.closed import Mcq
 
-NINE = [
+TEN = [
     *("mcq", "binary", "numerical", "ocr", "temporal_grounding", "temporal_mcq"),
     *("spatial_grounding", "spatio_temporal_qa", "open_ended"),
+    "spatio_temporal_grounding",
 ]
 
 
 def test_a_task_is_found_by_its_name():
-    assert list(Task) == NINE
-    assert len(Task) == 9
+    assert list(Task) == TEN
+    assert len(Task) == 10
     assert Task("mcq") is Task.MCQ
     assert isinstance(Task.MCQ, Mcq)
     assert f"{Task.MCQ}" == "mcq"
@@ -32,11 +33,12 @@ def test_which_tasks_are_what():
     def those(attribute):
         return {str(task) for task in Task if getattr(task, attribute)}
 
-    assert set(NINE) - those("is_closed_ended") == {"spatio_temporal_qa", "open_ended"}
+    assert set(TEN) - those("is_closed_ended") == {"spatio_temporal_qa", "open_ended"}
     assert those("answers_span") == {"temporal_grounding", "temporal_mcq"}
     assert those("answers_box") == {"spatial_grounding"}
     assert those("needs_medium") == {
-        *("temporal_grounding", "temporal_mcq", "spatial_grounding", "spatio_temporal_qa")
+        *("temporal_grounding", "temporal_mcq", "spatial_grounding", "spatio_temporal_qa"),
+        "spatio_temporal_grounding",
     }
 
 
@@ -55,7 +57,7 @@ def test_a_process_that_is_sent_a_task_of_ones_own_knows_it(own_tasks, tmp_path,
     monkeypatch.setitem(sys.modules, "shouting", importlib.import_module("shouting"))
     sent = pickle.dumps(Task("shouting"))
     del sys.modules["shouting"]
-    monkeypatch.setattr(Task, "known", {name: Task.known[name] for name in NINE})
+    monkeypatch.setattr(Task, "known", {name: Task.known[name] for name in TEN})
     assert pickle.loads(sent) is Task.SHOUTING
 
 
@@ -69,7 +71,7 @@ def test_a_class_that_makes_no_task_is_refused_when_it_is_written(own_tasks):
     methods = {"name": "colour", "answers_box": True, "quality": Mcq.quality}
     with pytest.raises(TypeError, match="words beside a segment or box need 'words_quality'"):
         type("Colour", (Task,), methods)
-    assert list(Task) == NINE
+    assert list(Task) == TEN
 
 
 def test_open_ended_tasks_have_no_metric(make_sample):

@@ -176,7 +176,8 @@ class PromptDataset(Dataset[Item | BadSample]):
         found: list[float | None] = []
         for sample in self.samples:
             pool = self.pools.get(sample.id, ())
-            needs_size = sample.task.answers_box and self.box_units == "pixels"
+            has_boxes = sample.task.answers_box or sample.task.answers_track
+            needs_size = has_boxes and self.box_units == "pixels"
             if not pool or needs_size:
                 found.append(None)
                 continue

@@ -56,7 +56,7 @@ class Published:
     source: str
     """Paper and table, with the setting where it is told."""
     values: Mapping[str, float]
-    """By score, as ours, fractions."""
+    """By score, as ours, fractions; of a part of the benchmark by `<group>/<score>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +77,31 @@ class Benchmark(ABC):
     Samples tell the rest in `meta`, all plain values: `video` (its cluster), `groups` (a list, as
     in `ScoredItem`), `item` where several questions are scored together, `kind` (which of the
     benchmark's prompts a question takes from a template file), and `fills` (texts that such a
-    prompt may name).
+    prompt may name; `question` is the bare one where the sample's own has words of ours in it).
     """
 
     name: ClassVar[str]
     """As in file names: lower case, no spaces."""
     headline: ClassVar[str]
     """The score that stands first, and by which students are compared."""
-    scores: ClassVar[Mapping[str, str]]
-    """What each score is, in a few words, in the order of the report."""
+    scores: Mapping[str, str]
+    """What each score is, in a few words, in the order of the report; those of items, and derived
+    ones. Of the class, or of an instance where its switches change what a score is."""
     right: ClassVar[str]
     """The value of a verdict that is 1 for a right answer and 0 for another: of pass@k and mean@n.
     A verdict without it is of a question that has no right answer."""
-    needed: ClassVar[tuple[Needed, ...]]
+    needed: tuple[Needed, ...]
     published: ClassVar[tuple[Published, ...]] = ()
-    remarks: ClassVar[tuple[str, ...]] = ()
+    remarks: tuple[str, ...] = ()
     """What who reads a report should know: deviations from the official script, and its quirks."""
 
     @abstractmethod
     def read(self, root: Path) -> tuple[list[VideoSample], list[BadSample]]:
         """The questions, and the records that are none.
+
+        An evaluation stops at the latter: without them the denominator would be another. There is
+        one for each item: where several questions are scored together and one is broken, one for
+        all of them.
 
         Args:
             root: Folder of the official files.
@@ -146,3 +151,23 @@ def cluster_of(sample: VideoSample) -> str:
 def groups_of(sample: VideoSample) -> tuple[str, ...]:
     """Parts of the benchmark that a question belongs to."""
     return tuple(map(str, sample.meta.get("groups", ())))
+
+
+def rows_of_table(
+    source: str, scores: Sequence[str], rows: Mapping[str, Sequence[float | None]]
+) -> tuple[Published, ...]:
+    """The rows of a paper's table.
+
+    Args:
+        source: Paper and table.
+        scores: What its columns are.
+        rows: Per cent by model, as printed; None where nothing is.
+    """
+    return tuple(
+        Published(
+            model,
+            source,
+            {k: v / 100 for k, v in zip(scores, values, strict=True) if v is not None},
+        )
+        for model, values in rows.items()
+    )

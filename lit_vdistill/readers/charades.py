@@ -1,9 +1,10 @@
 """Charades-STA: when in a video is what a sentence says.
 
-Either the JSON of Time-R1, `{video: {"duration", "timestamps": [[s, e], …], "sentences": […]}}`, or
-the original text, one `VIDEO START END##SENTENCE` a line. Queries have no ids of their own; they
-are called `VIDEO_0`, `VIDEO_1`, … in the order of the file. Videos are `VIDEO.mp4` below the root.
-Ends beyond the video (562 of 3 720 in the test split) and empty spans are left as they are.
+Either the JSON of Time-R1, `{video: {"duration", "timestamps": [[s, e], …], "sentences": […]}}`,
+where some splits have `video_duration`, or the original text, one `VIDEO START END##SENTENCE` a
+line. Queries have no ids of their own; they are called `VIDEO_0`, `VIDEO_1`, … in the order of the
+file. Videos are `VIDEO.mp4` below the root. Ends beyond the video (562 of 3 720 in the test split)
+and empty spans are left as they are.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ def queries_of(value: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for video, entry in value.items():
         entry = entry if isinstance(entry, dict) else {}
         spans, sentences = entry.get("timestamps"), entry.get("sentences")
-        row = {"video": video, "duration": entry.get("duration")}
+        row = {"video": video, "duration": entry.get("duration", entry.get("video_duration"))}
         if not (isinstance(spans, list) and isinstance(sentences, list)):
             yield row | {"id": video}
             continue

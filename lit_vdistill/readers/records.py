@@ -58,6 +58,7 @@ from lit_vdistill.types import BoxAt, Evidence, Facts, Source, VideoSample
 
 MAX_TEXT_CHARS = 10_000
 """About 2 500 tokens; what is longer is a mistake as a rule, and takes minutes a step."""
+_ID_KEYS = ("id", "problem_id", "qid", "question_id", "vid")
 _LOADED = {"envelope"}
 """Fields of a sample that no record has: loading sets them."""
 
@@ -111,7 +112,7 @@ def read_records(
             raw = read()
             sample = parse(raw)
         except ValueError as error:
-            bad.append(BadSample(_guess_id(raw), place, str(error)))
+            bad.append(BadSample(guess_id(raw), place, str(error)))
             continue
         if sample.id in samples:
             bad.append(BadSample(sample.id, place, "this id stands in the file already"))
@@ -290,8 +291,8 @@ def _check_encoding(path: Path, key: str) -> None:
         ) from error
 
 
-def _guess_id(raw: Any) -> str:
+def guess_id(raw: Any) -> str:
     """What a broken record calls itself."""
     row = raw if isinstance(raw, dict) else {}
-    name = next((row[key] for key in ("id", "problem_id", "qid") if key in row), "?")
+    name = next((row[key] for key in _ID_KEYS if key in row), "?")
     return f"{name!s:.80}".encode("utf-8", errors="backslashreplace").decode()

@@ -8,7 +8,7 @@ import yaml
 from lit_vdistill.responses.prompts import TEMPLATES, PromptTemplate
 from lit_vdistill.tasks import Task
 
-_KEYS = ("name", "system", "instructions", "keeps_question")
+_KEYS = ("name", "system", "instructions", "keeps_question", "questions")
 
 
 def load_template(name: str) -> PromptTemplate:
@@ -35,12 +35,21 @@ def load_template(name: str) -> PromptTemplate:
     if not isinstance(keeps, bool):
         raise ValueError(f"{path}: keeps_question must be true or false, got {keeps!r:.80}")
     instructions = _by_task(raw.get("instructions") or {}, path, "instructions")
-    return PromptTemplate(str(raw.get("name", path.stem)), system, instructions, keeps)
+    # Kinds are a benchmark's own, so that any name may stand for a question.
+    questions = _texts(raw.get("questions") or {}, path, "questions", "kind or task")
+    name = str(raw.get("name", path.stem))
+    return PromptTemplate(name, system, instructions, keeps, questions, str(path))
+
+
+def _texts(raw: Any, path: Path, key: str, of: str) -> dict[str, str]:
+    is_named = isinstance(raw, dict) and all(isinstance(name, str) for name in raw)
+    if not is_named or not all(isinstance(text, str) for text in raw.values()):
+        raise ValueError(f"{path}: {key} must be a text by {of}, got {raw!r:.80}")
+    return raw
 
 
 def _by_task(raw: Any, path: Path, key: str) -> dict[Task, str]:
-    if not isinstance(raw, dict) or not all(isinstance(text, str) for text in raw.values()):
-        raise ValueError(f"{path}: {key} must be a text by task, got {raw!r:.80}")
-    if unknown := sorted(set(map(str, raw)) - set(Task)):
+    raw = _texts(raw, path, key, "task")
+    if unknown := sorted(set(raw) - set(Task)):
         raise ValueError(f"{path}: unknown task '{unknown[0]}', expected {[str(t) for t in Task]}")
     return {Task(task): text for task, text in raw.items()}

@@ -64,7 +64,7 @@ def parse_response(text: str, envelope: Envelope = "strict") -> ParsedResponse:
             both blocks are there and their tags are opened as often as closed, whatever their
             number and order and whatever stands around them; the first answer counts.
     """
-    text = _END_MARKERS.split(text, maxsplit=1)[0]
+    text = until_end(text)
     among = tags(text)
     thinks, answers = blocks(among, "think"), blocks(among, "answer")
     rules = _ENVELOPES[envelope]
@@ -121,6 +121,11 @@ _ENVELOPES: dict[Envelope, _EnvelopeRules] = {
     "strict": _EnvelopeRules(-1, _strict_problem),
     "lenient": _EnvelopeRules(0, _lenient_problem),
 }
+
+
+def until_end(text: str) -> str:
+    """What stands before the first end-of-sequence marker."""
+    return _END_MARKERS.split(text, maxsplit=1)[0]
 
 
 def option_letter(text: str) -> str | None:

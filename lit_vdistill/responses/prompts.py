@@ -1,5 +1,6 @@
 """How a question becomes a chat, in our own words to the papers' stated requirements."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,6 +29,11 @@ class PromptTemplate:
     """What follows the question, by task; a task that is not named gets nothing."""
     keeps_question: bool = False
     """Whether a question stands with its options as its authors put them, where that is known."""
+    questions: Mapping[str, str] = field(default_factory=dict)
+    """What stands in place of question and options, by `meta["kind"]` or else by task; in it the
+    names of `_filled` are replaced. So a benchmark's official prompt can be given."""
+    file: str = ""
+    """Where it was read from, for errors."""
 
     def system_of(self, task: Task) -> str:
         """The system turn of a task."""
@@ -62,6 +68,7 @@ class _OfTasks(Mapping[Task, str]):
         return len(list(iter(self)))
 
 
+_NAME = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _SYSTEM = (
     "You answer questions about videos and images. "
     "Reason inside <think></think> first, then answer inside <answer></answer>."
@@ -90,11 +97,16 @@ def render_messages(
         sample: The question.
         template: The words around it.
         frames: Of a video that is shown as images, each with a line of its own; None otherwise.
+
+    Raises:
+        ValueError: When the template's text for the question names what the question does not have.
     """
-    lines = [sample.question]
-    lines += [f"{chr(ord('A') + i)}. {text}" for i, text in enumerate(sample.options)]
+    lines = [sample.question, *_lettered(sample)]
     if template.keeps_question and sample.as_written:
         lines = [sample.as_written]
+    kinds = (str(sample.meta.get("kind", "")), str(sample.task))
+    if kind := next((kind for kind in kinds if kind in template.questions), None):
+        lines = [_filled(template.questions[kind], sample, f"{template.file}: questions.{kind}")]
     lines += [template.instructions[sample.task]] if sample.task in template.instructions else []
     content: list[Message] = [{"type": "text", "text": "\n".join(lines)}]
     if frames is not None:
@@ -105,6 +117,27 @@ def render_messages(
     if system := template.system_of(sample.task):
         turns.insert(0, {"role": "system", "content": system})
     return turns
+
+
+def _lettered(sample: VideoSample) -> list[str]:
+    return [f"{chr(ord('A') + i)}. {text}" for i, text in enumerate(sample.options)]
+
+
+def _filled(text: str, sample: VideoSample, place: str) -> str:
+    """A text whose `{names}` are replaced; braces around anything but a lower-case name stay.
+
+    Every question has `{question}`, `{options}`, a line each, and `{letters}`, as in `A, B, C`;
+    its `meta["fills"]` has more, or has a bare question in place of its own.
+    """
+    letters = ", ".join(chr(ord("A") + i) for i in range(len(sample.options)))
+    known = {"question": sample.question, "options": "\n".join(_lettered(sample))}
+    known |= {"letters": letters, **sample.meta.get("fills", {})}
+    if unknown := sorted({name for name in _NAME.findall(text) if name not in known}):
+        raise ValueError(
+            f"{place} names {{{unknown[0]}}}, sample {sample.id} has {sorted(known)}; write other "
+            "braces with a space behind the first"
+        )
+    return _NAME.sub(lambda found: str(known[found.group(1)]), text)
 
 
 def _frame_lines(frames: FrameLines) -> Iterator[Message]:

@@ -9,6 +9,8 @@ A term that a task has no truth for scores 0 and does not count in the maximum (
     temporal_grounding               x                x                     x
     temporal_mcq             x       x                x                     x
     spatial_grounding                        x                     box      x
+    spatio_temporal_          x                                              x
+      grounding
     spatio_temporal_qa     ROUGE                               x    x       x
     open_ended             ROUGE                                            x
 

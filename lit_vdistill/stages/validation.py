@@ -10,13 +10,11 @@ from torchmetrics import Metric
 from lit_vdistill import processes
 from lit_vdistill.metrics.grounding import BoxIoU, TemporalIoU, TemporalRecall
 from lit_vdistill.metrics.grouped import GroupedMean
-from lit_vdistill.pool.quality import lexical_quality
+from lit_vdistill.pool.quality import FACT_SHARES, answer_score, greedy_scores
 from lit_vdistill.responses import grammar
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import (
     Reward,
-    answer_quality,
-    count_facts,
     reward_breakdown,
     rule_score,
 )
@@ -24,7 +22,6 @@ from lit_vdistill.tasks import Task
 from lit_vdistill.types import Rollout, VideoSample
 
 _RECALLS = (0.3, 0.5, 0.7)
-_FACT_SHARES = ("facts", "facts_wrong", "facts_missing")
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Validation(nn.Module):
         super().__init__()
         self.rewards, self.num_sampled = list(rewards), num_samples
         self.sampled_key = f"mean_at_{num_samples}"
-        names = ["score", "format_rate", *_FACT_SHARES]
+        names = ["score", "format_rate", *FACT_SHARES]
         names += [self.sampled_key, "reward"] if num_samples else []
         tasks = [str(task) for task in Task]
         self.grouped = nn.ModuleDict({name: GroupedMean(tasks) for name in names})
@@ -146,20 +143,3 @@ class Validation(nn.Module):
     def _metrics(self) -> list[Metric]:
         grouped = [self._grouped(name) for name in self.grouped]
         return [*grouped, self.reward_parts, self.tiou, self.box_iou, *self._recalls()]
-
-
-def greedy_scores(text: str, sample: VideoSample) -> dict[str, float]:
-    """What a greedy answer is worth, by the names in the report."""
-    parsed = parse_response(text, sample.envelope)
-    worth = {"score": answer_score(text, sample), "format_rate": float(parsed.problem is None)}
-    if sample.facts.asked:
-        counts = count_facts(parsed.answer if parsed.problem is None else "", sample.facts)
-        worth |= dict(zip(_FACT_SHARES, counts.shares, strict=True))
-    return worth
-
-
-def answer_score(text: str, sample: VideoSample) -> float:
-    """How good one response is, in [0, 1]: task metric, or mean ROUGE F1 for open-ended tasks."""
-    if sample.task.is_closed_ended:
-        return answer_quality(parse_response(text, sample.envelope), sample)
-    return lexical_quality(text, sample)

@@ -57,6 +57,8 @@ class Task(str, metaclass=_Tasks):
     answers_box: ClassVar[bool] = False
     """Whether it is answered with a box; the truth is the first of `evidence.boxes`. In pixels it
     can be compared only where the size of the medium is known."""
+    answers_track: ClassVar[bool] = False
+    """Whether it is answered with boxes at given seconds; the truth is all of `evidence.boxes`."""
     answers_words: ClassVar[bool] = True
     """Whether it is answered with something else than a segment or a box, or with both."""
     reasons_at_moments: ClassVar[bool] = False
@@ -109,7 +111,7 @@ class Task(str, metaclass=_Tasks):
     @property
     def needs_medium(self) -> bool:
         """Whether its answers or its reasoning are times and places in a medium."""
-        return self.answers_place or self.reasons_at_moments
+        return self.answers_place or self.answers_track or self.reasons_at_moments
 
     def check(self, sample: "VideoSample") -> None:
         """Whether a sample carries the truth that the task needs.
@@ -119,7 +121,7 @@ class Task(str, metaclass=_Tasks):
         """
         if self.answers_span and not sample.evidence.spans:
             raise ValueError(f"task '{self}' needs 'evidence.spans'")
-        if self.answers_box and not sample.evidence.boxes:
+        if (self.answers_box or self.answers_track) and not sample.evidence.boxes:
             raise ValueError(f"task '{self}' needs 'evidence.boxes'")
         if not sample.answer:
             raise ValueError("'answer' must not be empty")

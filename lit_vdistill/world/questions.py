@@ -19,7 +19,7 @@ from lit_vdistill.world.scenes import (
 _Asked = tuple[str, tuple[str, ...], str]
 """Question, options and true answer."""
 _OF_SHAPES = ("colour", "shape", "place")
-_TASKS = (
+TASKS = (
     Task.MCQ,
     Task.BINARY,
     Task.NUMERICAL,
@@ -47,7 +47,7 @@ def questions(scene: Scene, config: WorldConfig) -> list[VideoSample]:
     rng = random.Random(f"{config.seed}/{scene.id}")
     target = rng.choice(scene.shapes)
     asked = []
-    for task in _TASKS:
+    for task in TASKS:
         subject = scene.text if task is Task.OCR else target
         time_s = float(rng.randrange(int(subject.span[0]), int(subject.span[1])))
         question, options, answer = _ask(task, scene, target, time_s, rng)

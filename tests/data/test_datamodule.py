@@ -17,7 +17,7 @@ from lit_vdistill.data.mixture import Mixture
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.media.video import FrameConfig, MediaReader
-from lit_vdistill.pool.quality import score_responses
+from lit_vdistill.pool.quality import greedy_scores, score_responses
 from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import (
@@ -26,9 +26,9 @@ from lit_vdistill.rewards import (
     answer_quality,
     reward_breakdown,
 )
-from lit_vdistill.stages.validation import greedy_scores
 from lit_vdistill.tasks import Task
 from lit_vdistill.types import Clip, Evidence, FrameFiles, TeacherResponse
+from lit_vdistill.world.questions import TASKS
 
 
 @pytest.fixture
@@ -645,7 +645,7 @@ def test_the_test_split_is_what_the_test_command_reads(make_data):
     data.trainer = SimpleNamespace(global_rank=0, world_size=1, testing=True)
     batches = [data.on_before_batch_transfer(batch, 0) for batch in data.test_dataloader()]
     ids = [item.sample.id for batch in batches for item in batch.items]
-    assert ids == [f"test00000-{task}" for task in Task]
+    assert ids == [f"test00000-{task}" for task in TASKS]
     assert set(data.ledgers) == {"test"}
 
 

@@ -6,7 +6,7 @@ import pytest
 from experiments import curves, seeds, students
 from experiments.seeds import Answered
 from lit_vdistill.rollouts.engine import SamplingConfig
-from lit_vdistill.tasks import Task
+from lit_vdistill.world.questions import TASKS
 
 
 def answers(*worth):
@@ -70,7 +70,7 @@ def test_graded_answers_are_kept(tmp_path, world, families, monkeypatch):
     monkeypatch.setattr(seeds, "ROLLOUTS", 2)
     monkeypatch.setattr(students, "SAMPLING", SamplingConfig(max_completion_tokens=4))
     found = seeds.answers_of(str(tmp_path / "s"), str(world), "test", tmp_path)
-    assert [item.task for item in found] == [str(task) for task in Task]
+    assert [item.task for item in found] == [str(task) for task in TASKS]
     assert {(item.level, item.video) for item in found} == {("easy", "videos/test00000.mp4")}
     assert all(item.greedy == item.mean == item.reward == 0.0 for item in found)
     held_out = seeds.answers_of(str(tmp_path / "s"), str(world), "val", tmp_path)

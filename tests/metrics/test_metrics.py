@@ -4,7 +4,8 @@ import pytest
 
 from lit_vdistill.metrics.grounding import BoxIoU, TemporalIoU, TemporalRecall
 from lit_vdistill.metrics.grouped import GroupedMean
-from lit_vdistill.metrics.vstar import ChainAnswer, VStar, VStarItem
+from lit_vdistill.metrics.vstar import VStar
+from lit_vdistill.metrics.vstar_item import ChainAnswer, VStarItem
 
 PREDICTED = [(4.0, 10.0), None, (2.0, 8.0)]
 TRUTH = [(2.0, 8.0)] * 3

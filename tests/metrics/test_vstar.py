@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from lit_vdistill.metrics.vstar import (
+from lit_vdistill.metrics.vstar import VStar
+from lit_vdistill.metrics.vstar_item import (
     ChainAnswer,
-    VStar,
     VStarItem,
     arithmetic_mean,
     log_geometric_mean,

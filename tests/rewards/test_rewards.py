@@ -74,6 +74,7 @@ def test_task_format_is_about_syntax_only(make_sample):
         "temporal_grounding": "<t>1</t> to <t>2</t>",
         "temporal_mcq": "<t>1</t>s to <t>2</t>s. Correct Option: A",
         "spatial_grounding": "<box>[1,1,2,2]</box>",
+        "spatio_temporal_grounding": '{"3": [1, 1, 2, 2]}',
         "spatio_temporal_qa": "x",
         "open_ended": "x",
     }

@@ -35,6 +35,7 @@ MAXIMA = {
     Task.TEMPORAL_GROUNDING: {"answer_time", "think_segment", "format"},
     Task.TEMPORAL_MCQ: {"answer", "answer_time", "think_segment", "format"},
     Task.SPATIAL_GROUNDING: {"answer_box", "think_space", "format"},
+    Task.SPATIO_TEMPORAL_GROUNDING: {"answer", "format"},
     Task.SPATIO_TEMPORAL_QA: {"answer", "think_point", "think_space", "format"},
     Task.OPEN_ENDED: {"answer", "format"},
 }

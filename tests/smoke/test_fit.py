@@ -9,6 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from lit_vdistill.__main__ import main
 from lit_vdistill.models.vlm import load_processor
 from lit_vdistill.tasks import Task
+from lit_vdistill.world.questions import TASKS
 
 RECIPES = (
     "rmsd", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "sft_rl", "gad", "visd", "visd_clip",
@@ -164,7 +165,7 @@ def test_scoring_commands_print_a_table_and_write_what_is_behind_it(
     printed = capsys.readouterr().out
     assert f"{split}/score" not in printed
     rows = [json.loads(line) for line in (tmp_path / f"{command}.jsonl").open()]
-    assert [row["id"] for row in rows] == [f"{split}00000-{task}" for task in Task]
+    assert [row["id"] for row in rows] == [f"{split}00000-{task}" for task in TASKS]
     for row in rows:
         assert row["question"]
         assert row["truth"]["answer"]
@@ -219,7 +220,7 @@ def test_a_remote_checkpoint_is_refused(small_run, tmp_path, capsys):
 def test_predict_writes_an_answer_to_every_held_out_prompt(small_run, tmp_path):
     small_run("rmsd", tmp_path, command="predict")
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").open()]
-    assert [row["id"] for row in rows] == [f"val00000-{task}" for task in Task]
+    assert [row["id"] for row in rows] == [f"val00000-{task}" for task in TASKS]
     assert not (tmp_path / "predictions.json").exists()
     end = load_processor("tiny/qwen3-vl").tokenizer.eos_token_id
     for row in rows:

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from lit_vdistill.pool.quality import answer_score
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
-from lit_vdistill.stages.validation import Validation, answer_score
+from lit_vdistill.stages.validation import Validation
 from lit_vdistill.types import Facts, Rollout
 
 WORDS = {"colour": ("red", "blue"), "shape": ("disc", "cross")}

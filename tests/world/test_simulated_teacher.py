@@ -11,7 +11,7 @@ from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import count_facts, graded_quality
 from lit_vdistill.tasks import Task
 from lit_vdistill.world.config import TeacherConfig, TeacherNoise, WorldConfig
-from lit_vdistill.world.questions import questions
+from lit_vdistill.world.questions import TASKS, questions
 from lit_vdistill.world.scenes import scenes
 from lit_vdistill.world.simulated_teacher import SimulatedTeacher, true_look, write_response
 
@@ -53,7 +53,7 @@ def test_who_sees_the_truth_answers_perfectly_and_writes_no_wrong_token(asked):
             found = marks(text, sample)
             assert {mark.verdict for mark in found} == {"right"}
             kinds[sample.task] |= {mark.kind for mark in found}
-    assert all(KIND_OF_MISTAKE[task] in kinds[task] for task in Task)
+    assert all(KIND_OF_MISTAKE[task] in kinds[task] for task in TASKS)
 
 
 def test_without_noise_all_responses_are_right(asked):
