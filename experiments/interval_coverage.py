@@ -5,14 +5,14 @@ python -m experiments.interval_coverage --json experiments/interval_coverage.jso
 A benchmark is so many videos with 1 to 10 questions each, drawn anew every time from a population
 whose mean over questions is known. Two answers about one video correlate by the intraclass
 correlation: each is the video's own with probability √icc, else drawn by itself. The second
-student answers half of the videos as the first does. Naive intervals take questions for independent.
+student answers half of the videos as the first does. Naive intervals take questions for
+independent.
 """
 
 import argparse
 import json
 import math
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -22,6 +22,7 @@ import numpy as np
 from numpy import ndarray
 
 from lit_vdistill.metrics.intervals import (
+    Difference,
     Estimate,
     clustered_function,
     clustered_mean,
@@ -33,10 +34,10 @@ VIDEOS, CORRELATIONS = (24, 100, 900), (0.0, 0.5)
 MOST_QUESTIONS = 10
 SAMPLES, K = 8, 4
 """Of pass@k."""
-MEASURES = ("score", "naive", "difference", "found", "lgm", "pass_at_k")
-"""Columns of the table: four coverages (LGM is V-STaR's), `naive` for contrast, and `found`: how
-often a difference that is larger by `detectable` would have excluded 0."""
-Rows = dict[str, dict[str, float]]
+MEASURES = ("score", "naive", "difference", "power", "lgm", "pass_at_k")
+"""Columns of the table: coverages (`naive` is the score's for contrast, `lgm` V-STaR's LGM), and
+`power`: how often the interval of a true difference of `detectable` would have lain above 0."""
+Rows = dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -107,26 +108,26 @@ class Benchmark:
         return np.where(is_copied[self.clusters], answers, self.answers(self.kind.gain))
 
 
-def covers(estimate: Estimate, truth: float) -> str:
-    """Whether the interval has the truth; there may be none."""
+def covers(estimate: Estimate, truth: float) -> bool | None:
+    """Whether the interval has the truth; None = there is no interval."""
     if estimate.low is None or estimate.high is None:
-        return "none"
-    return "covered" if estimate.low <= truth <= estimate.high else "missed"
+        return None
+    return estimate.low <= truth <= estimate.high
 
 
 def lgm(means: Mapping[str, float]) -> float:
-    """V-STaR's LGM of three means."""
-    return -sum(map(math.log1p, (-mean for mean in means.values()))) / 3
+    """V-STaR's LGM of three means, a perfect one taken as `metrics/vstar.py` takes it."""
+    return -sum(math.log(1.0 - min(mean, 1.0 - 1e-6)) for mean in means.values()) / 3
 
 
-def judge_intervals(benchmark: Benchmark) -> dict[str, str]:
-    """What each interval does on one benchmark."""
+def judge_intervals(benchmark: Benchmark) -> dict[str, bool | None]:
+    """Whether each interval of one benchmark has the truth."""
     kind, clusters = benchmark.kind, benchmark.clusters.tolist()
     first = benchmark.answers()
     second = benchmark.others(first)
     ids = [str(i) for i in range(len(clusters))]
-    by_id = [dict(zip(ids, side.tolist(), strict=True)) for side in (second, first)]
-    difference = paired_difference(*by_id, dict(zip(ids, clusters, strict=True)))
+    before, after = (dict(zip(ids, side.tolist(), strict=True)) for side in (first, second))
+    difference = paired_difference(after, before, dict(zip(ids, clusters, strict=True)))
     gained = (kind.truth(kind.gain) - kind.truth()) / 2
     places = benchmark.answers().tolist()
     columns = {
@@ -141,21 +142,20 @@ def judge_intervals(benchmark: Benchmark) -> dict[str, str]:
         "score": covers(clustered_mean(values, clusters), kind.truth()),
         "naive": covers(clustered_mean(values, ids), kind.truth()),
         "difference": covers(difference, gained),
-        "found": _found(difference, gained),
+        "power": _shows(difference, gained),
         "lgm": covers(clustered_function(columns, clusters, lgm), lgm(truths)),
     }
 
 
-def _found(difference, gained: float) -> str:
-    """Whether a difference that is truly `detectable` would have excluded 0."""
-    if difference.detectable is None:
-        return "none"
-    moved = difference.low - gained + difference.detectable
-    return "covered" if moved > 0 else "missed"
+def _shows(difference: Difference, gained: float) -> bool | None:
+    """Whether 0 had been excluded, were the true difference `detectable`."""
+    if difference.low is None or difference.detectable is None:
+        return None
+    return difference.low - gained + difference.detectable > 0.0
 
 
-def judge_pass_at_k(benchmark: Benchmark, draws: int) -> str:
-    """What the interval of pass@k does, chances to be right being a question's Beta values."""
+def judge_pass_at_k(benchmark: Benchmark, draws: int) -> bool | None:
+    """Whether that of pass@k has it; a question's chance to be right is its value."""
     kind, rng = benchmark.kind, benchmark.rng
     right = rng.binomial(SAMPLES, benchmark.answers()).tolist()
     questions = [
@@ -168,17 +168,16 @@ def judge_pass_at_k(benchmark: Benchmark, draws: int) -> str:
     return covers(curve[K - 1].passed, 1.0 - wrong)
 
 
-def coverage(said: Sequence[str]) -> float | None:
-    """Share of the intervals that cover; None where there is none."""
-    counts = Counter(said)
-    known = counts["covered"] + counts["missed"]
-    return counts["covered"] / known if known else None
+def coverage(said: Sequence[bool | None]) -> float | None:
+    """Share of the intervals that have the truth; None where there is no interval."""
+    known = [is_covered for is_covered in said if is_covered is not None]
+    return sum(known) / len(known) if known else None
 
 
 def measure(
     datasets: int, draws: int, videos: Sequence[int], progress: Callable[[str], object]
 ) -> Rows:
-    """Shares by case, and how many intervals were refused (`without`)."""
+    """Shares by case, and on how many benchmarks some interval was refused (`without`)."""
     rows: Rows = {}
     for (name, kind), icc, count in product(KINDS.items(), CORRELATIONS, videos):
         case = f"{name}, icc {icc}, {count} videos"
@@ -196,8 +195,8 @@ def measure(
             for column in MEASURES
             if column in said[0]
         }
-        rows[case]["without"] = sum("none" in found.values() for found in said)
-        progress(f"{case}: {rows[case]}\n")
+        rows[case]["without"] = sum(None in found.values() for found in said)
+        progress(table({case: rows[case]}).splitlines()[-1] + "\n")
     return rows
 
 
@@ -205,8 +204,9 @@ def table(rows: Rows) -> str:
     """The shares in Markdown."""
     lines = [f"| case | {' | '.join(MEASURES)} | without |", "|---" * (len(MEASURES) + 2) + "|"]
     for case, row in rows.items():
-        shares = ["" if row.get(c) is None else f"{row[c]:.1%}" for c in MEASURES]
-        lines.append(f"| {case} | {' | '.join(shares)} | {row['without']} |")
+        shares = [row.get(column) for column in MEASURES]
+        cells = ["" if share is None else f"{share:.1%}" for share in shares]
+        lines.append(f"| {case} | {' | '.join(cells)} | {row['without']:g} |")
     return "\n".join(lines)
 
 

@@ -61,7 +61,8 @@ def clustered_mean(
     """Mean over items with an interval over clusters.
 
     Values that are all 0 or all 1 are read as shares, with the exact interval of so many clusters,
-    as if a cluster's items were one (`share_without_spread`).
+    as if a cluster's items were one (`share_without_spread`). Of a share near 0 or 1 that a few
+    clusters decide, the interval is too narrow and may leave [0, 1].
 
     Args:
         values: One an item.
@@ -72,7 +73,8 @@ def clustered_mean(
         ValueError: Without items, for a value that is no finite number, for unequal lengths.
     """
     for position, value in enumerate(values):
-        _check_finite(value, f"value {position}")
+        if not _is_finite(value):
+            raise _not_finite(f"value {position}", value)
     found = clustered_function({"value": values}, clusters, lambda means: means["value"], level)
     if min(values) == max(values) and found.value in (0.0, 1.0):
         return share_without_spread(found.value, found.count, found.clusters, level)
@@ -105,7 +107,8 @@ def paired_difference(
     _check_same_items(a, clusters, "A", "the clusters")
     for student, values in (("A", a), ("B", b)):
         for item, value in values.items():
-            _check_finite(value, f"{student}'s value of item {item!r}")
+            if not _is_finite(value):
+                raise _not_finite(f"{student}'s value of item {item!r}", value)
     found = clustered_function(
         {"difference": [a[item] - b[item] for item in a]},
         [clusters[item] for item in a],
@@ -139,7 +142,8 @@ def clustered_function(
     Args:
         columns: By name, one value an item; None = the item does not count in that mean.
         clusters: Each item's, its video say.
-        function: From each column's mean over its items to the score. It is called once a cluster.
+        function: From each column's mean over its items to the score, smooth where the means lie.
+            It is called once a cluster.
         level: Of the interval.
 
     Raises:
@@ -242,20 +246,23 @@ def _table(
                 "give each item one of both"
             )
         for position, value in enumerate(values):
-            if value is not None:
-                _check_finite(value, f"value {position} of column {name!r}")
+            if value is not None and not _is_finite(value):
+                raise _not_finite(f"value {position} of column {name!r}", value)
         if all(value is None for value in values):
             raise ValueError(f"column {name!r} has no value of any item; expected one at least")
     rows = [[math.nan if v is None else float(v) for v in values] for values in columns.values()]
     return np.array(rows).T
 
 
-def _check_finite(value: object, what: str) -> None:
-    if not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(
-            f"{what}: expected a finite number, got {value!r}; score an item that failed as 0, or "
-            "leave it out for all"
-        )
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (float, Real)) and math.isfinite(value)
+
+
+def _not_finite(what: str, value: object) -> ValueError:
+    return ValueError(
+        f"{what}: expected a finite number, got {value!r}; score an item that failed as 0, or "
+        "leave it out for all"
+    )
 
 
 def _check_same_items(

@@ -47,7 +47,8 @@ def pass_at_k(k: int, correct: int, drawn: int) -> float:
     Raises:
         ValueError: For k outside 1 to `drawn`, and `correct` outside 0 to `drawn`.
     """
-    return float(_passed(_checked(drawn, correct, k, "the question"), k)[0, -1])
+    _check(drawn, correct, k, "the question")
+    return float(_passed(np.array([[drawn, correct]]), k)[0, -1])
 
 
 def mean_at_n(correct: int, drawn: int) -> float:
@@ -102,11 +103,10 @@ def pass_curve(
         raise ValueError(
             f"pass@k: expected 2 draws or more and a level between 0 and 1, got {draws} and {level}"
         )
+    for position, question in enumerate(questions):
+        _check(question.drawn, question.correct, 1, f"question {position}")
     longest = min(question.drawn for question in questions)
-    samples = np.concatenate(
-        [_checked(q.drawn, q.correct, 1, f"question {i}") for i, q in enumerate(questions)]
-    )
-    passed = _passed(samples, longest)
+    passed = _passed(np.array([[q.drawn, q.correct] for q in questions]), longest)
     clusters = [question.cluster for question in questions]
     means = _bootstrap(passed, cluster_index(clusters), draws, seed)
     tail = (1.0 - level) / 2.0
@@ -133,7 +133,7 @@ def _mean_guess(k: int, questions: Sequence[SampledQuestion]) -> float | None:
     return sum(guess_at_k(k, num) for num in options) / len(options)
 
 
-def _checked(drawn: int, correct: int, k: int, what: str) -> Int[ndarray, "1 2"]:
+def _check(drawn: int, correct: int, k: int, what: str) -> None:
     if not 0 <= correct <= drawn:
         raise ValueError(
             f"pass@k: {what} has {correct} right samples of {drawn}; expected 0 to {drawn}"
@@ -143,7 +143,6 @@ def _checked(drawn: int, correct: int, k: int, what: str) -> Int[ndarray, "1 2"]
             f"pass@k: expected k between 1 and the number of samples, got k = {k} and {what} with "
             f"{drawn}; draw more samples"
         )
-    return np.array([[drawn, correct]])
 
 
 def _passed(
