@@ -15,9 +15,11 @@ from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.cli.training import VDistillParser, let_users_modules_be_named
 from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.evaluation.benchmark import Benchmark
+from lit_vdistill.evaluation.lmms_eval import run as run_lmms_eval
+from lit_vdistill.evaluation.lmms_eval_command import LmmsEvalConfig
 from lit_vdistill.evaluation.questions import LoaderSize
 from lit_vdistill.evaluation.run import Evaluation, ask
-from lit_vdistill.evaluation.scoring import score_run
+from lit_vdistill.evaluation.scoring import read_scores, score_run
 from lit_vdistill.evaluation.tools import print_scores
 from lit_vdistill.media.video import FrameConfig
 from lit_vdistill.models.vlm import VLMConfig
@@ -48,11 +50,10 @@ _TRAINER_SKIPS: set[str | int] = {"logger", "use_distributed_sampler"}
 """Scores go to files; questions are dealt to processes by us."""
 
 
-def _folder(evaluation: Evaluation) -> Path:
-    student = Path(evaluation.student.path)
-    name = student.parent.name if student.name == "student" else student.name
-    mode = "_blind" if evaluation.is_blind else ""
-    return Path("runs/evaluations") / evaluation.benchmark.name / f"{name}{mode}"
+def _folder(benchmark: str, student: str, mode: str = "") -> Path:
+    path = Path(student)
+    name = path.parent.name if path.name == "student" else path.name
+    return Path("runs/evaluations") / benchmark / f"{name}{mode}"
 
 
 def _named(engine: Any) -> dict[str, Any] | None:
@@ -66,6 +67,10 @@ def run(args: Sequence[str]) -> None:
     args = with_bases(args)
     let_users_modules_be_named()
     VDistillParser.started_in = Path.cwd()
+    said = merged(named_files(args))
+    if "tasks" in said and "benchmark" not in said:
+        _by_lmms_eval(args)
+        return
     parser = _parser()
     config = parser.parse_args(args)
     made = parser.instantiate(config)
@@ -84,12 +89,29 @@ def run(args: Sequence[str]) -> None:
             is_blind=config.blind,
             limit=config.limit,
         )
-        folder = Path(config.run_dir or _folder(evaluation))
+        mode = "_blind" if config.blind else ""
+        name = evaluation.benchmark.name
+        folder = Path(config.run_dir or _folder(name, config.student, mode))
         trainer = Trainer(**vars(made.trainer), logger=False, use_distributed_sampler=False)
         ask(evaluation, trainer, folder, made.loader, config.cache_dir, overwrite=config.overwrite)
         if trainer.is_global_zero:
             blind = None if config.blind_run is None else Path(config.blind_run)
             print_scores(score_run(folder, made.benchmark, blind), folder)
+
+
+def _by_lmms_eval(args: Sequence[str]) -> None:
+    """What lmms-eval scores rightly, in its own environment."""
+    parser = VDistillParser(prog=f"{PROG} evaluate run", parser_mode="omegaconf+")
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML files; they merge.")
+    parser.add_argument("--student", type=str, required=True, help=OPTIONS["student"])
+    parser.add_argument("--run_dir", type=str | None, help=OPTIONS["run_dir"])
+    names = parser.add_class_arguments(LmmsEvalConfig, None)
+    made = parser.instantiate(parser.parse_args(args))
+    config = LmmsEvalConfig(**{name: made[name] for name in names})
+    folder = Path(made.run_dir or _folder("lmms_eval", made.student))
+    with mistakes_told(of=("lit_vdistill",)):
+        run_lmms_eval(config, made.student, str(folder))
+    print_scores(read_scores(folder), folder)
 
 
 def _parser() -> VDistillParser:

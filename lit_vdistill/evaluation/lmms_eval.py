@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from lit_vdistill import jsonl
+from lit_vdistill.evaluation import settings
+from lit_vdistill.evaluation.benchmark import ScoredItem
 from lit_vdistill.evaluation.lmms_eval_command import LmmsEvalConfig, command_of, python_of
 from lit_vdistill.evaluation.lmms_eval_rows import is_judged, read_results, remarks, rows_of
+from lit_vdistill.evaluation.scoring import ITEMS, PREDICTIONS, estimates, write_scores
 from lit_vdistill.served.endpoint import key_of
 
 _ASKED = """\
@@ -63,8 +66,53 @@ def run(config: LmmsEvalConfig, student: str, folder: str) -> None:
         "settings": asdict(config),
         "of_lmms_eval": str(written[0].relative_to(home)),
     }
-    jsonl.write(home / "predictions.jsonl", rows)
+    jsonl.write(home / PREDICTIONS, rows)
     (home / "lmms_eval.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    settings.write_settings(
+        home,
+        {
+            "benchmark": {"class_path": "lmms-eval", "init_args": {"tasks": config.tasks}},
+            "student": student,
+            "weights": settings.weights_of(student),
+            "settings": asdict(config),
+            "blind": False,
+            "versions": found["versions"],
+        },
+    )
+    _score(home, rows, told["remarks"], student)
+
+
+def _score(
+    home: Path, rows: Sequence[Mapping[str, Any]], told: Sequence[str], student: str
+) -> None:
+    """Its scores by question, with our intervals, in the files that every evaluation has."""
+    items = [
+        ScoredItem(
+            row["id"],
+            str(row["meta"].get("video", row["id"])),
+            {f"{row['task']}/{name}": value for name, value in row["scores"].items()},
+        )
+        for row in rows
+    ]
+    jsonl.write(home / ITEMS, map(asdict, items))
+    scores = estimates(items)
+    cut = sum(row["is_truncated"] is True for row in rows)
+    found = {
+        "benchmark": "lmms-eval",
+        "headline": next(iter(scores), ""),
+        "student": student,
+        "questions": len(rows),
+        "videos": len({item.cluster for item in items}),
+        "problems": {"cut off": cut} if cut else {},
+        "scores": scores,
+        "groups": {},
+        "descriptions": {},
+        "remarks": list(told),
+        "published": [],
+        "pass_at_k": None,
+        "blind": None,
+    }
+    write_scores(home, found)
 
 
 def _variables(config: LmmsEvalConfig) -> dict[str, str]:

@@ -9,14 +9,13 @@ from torchmetrics import MeanMetric
 
 from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.evaluation.benchmark import Answered, Benchmark, Verdict
+from lit_vdistill.evaluation.scoring import PREDICTIONS
 from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.readers.records import BadSample
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.answering import AnsweringModule
 from lit_vdistill.tracking.predictions import Prediction, PredictionFile
 from lit_vdistill.types import Rollout, VideoSample
-
-PREDICTIONS = "predictions.jsonl"
 
 
 class EvaluationModule(AnsweringModule):

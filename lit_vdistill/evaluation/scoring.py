@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,29 +53,38 @@ def score_run(folder: Path, benchmark: Benchmark, blind: Path | None = None) -> 
         "questions": len(stored),
         "videos": len({item.cluster for item in items}),
         "problems": problems_of(answered, verdicts),
-        "scores": estimates(benchmark, items),
+        "scores": estimates(items, benchmark),
         "groups": {
-            group: estimates(benchmark, [item for item in items if group in item.groups])
+            group: estimates([item for item in items if group in item.groups], benchmark)
             for group in sorted({group for item in items for group in item.groups})
         },
         "descriptions": dict(benchmark.scores),
-        "remarks": list(benchmark.remarks),
+        "remarks": [*_of_run(settings), *benchmark.remarks],
         "published": [asdict(row) for row in benchmark.published],
         "pass_at_k": _sampled(benchmark, stored, verdicts),
         "blind": None if blind is None else _blind(blind, benchmark),
     }
-    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / SCORES).write_text(text + "\n", encoding="utf-8")
+    write_scores(folder, found)
     return found
 
 
-def estimates(benchmark: Benchmark, items: Sequence[ScoredItem]) -> dict[str, dict[str, Any]]:
-    """Scores of items, in the order in which the benchmark names them."""
+def write_scores(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write `scores.json`."""
+    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / SCORES).write_text(text + "\n", encoding="utf-8")
+
+
+def estimates(
+    items: Sequence[ScoredItem], benchmark: Benchmark | None = None
+) -> dict[str, dict[str, Any]]:
+    """Scores of items, in the order in which a benchmark names them, with those it derives."""
     means = {
         name: clustered_mean([value for value, _ in having], [cluster for _, cluster in having])
         for name in dict.fromkeys(name for item in items for name in item.values)
         if (having := [(i.values[name], i.cluster) for i in items if name in i.values])
     }
+    if benchmark is None:
+        return {name: _plain(mean) for name, mean in means.items()}
     for name in benchmark.derived({name: mean.value for name, mean in means.items()}):
         means[name] = derived_estimate(benchmark, items, name)
     order = [*benchmark.scores, *means]
@@ -147,6 +156,13 @@ def problems_of(answered: Sequence[Answered], verdicts: Sequence[Verdict]) -> di
         elif verdict.problem is not None:
             reasons[verdict.problem] += 1
     return dict(reasons.most_common())
+
+
+def _of_run(settings: Mapping[str, Any]) -> list[str]:
+    """What a run's own settings say of its scores."""
+    limit = settings.get("limit")
+    told = [] if limit is None else [f"Of the first {limit} questions alone."]
+    return told + (["Asked without the media."] if settings["blind"] else [])
 
 
 def _sampled(
