@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile  # pyright: ignore[reportPrivateImportUsage]
 from lightning.pytorch import Trainer
 
-from lit_vdistill.cli.config_files import with_bases
+from lit_vdistill.cli.config_files import merged, named_files, with_bases
 from lit_vdistill.cli.errors import mistakes_told
 from lit_vdistill.cli.quiet import hush
 from lit_vdistill.cli.refusal import PROG

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_vdistill import jsonl
-from lit_vdistill.types import Evidence
+from lit_vdistill.types import Evidence, Facts
 
 _LOGGED = ("doc_id", "target", "resps", "filtered_resps", "token_counts", "doc_hash", "input")
 _OWN = frozenset((*_LOGGED, "input_media"))
@@ -154,10 +154,14 @@ def _row(sample: Mapping[str, Any], place: str, task: str, limit: float | None) 
         "task": task,
         "meta": meta,
         "media": None,
+        "media_type": None,
         "frame_times_s": None,
         "question": None,
         "options": None,
         "truth": {"answer": meta.get("answer", sample.get("target")), **asdict(Evidence())},
+        "facts": asdict(Facts()),
+        "envelope": None,
+        "problem": None,
         "response": response,
         "is_truncated": None if counted is None or limit is None else counted >= limit,
         "scores": dict(sorted(scores.items())),

@@ -57,7 +57,9 @@ def test_a_row_has_what_lmms_eval_gives_and_null_elsewhere(written):
     assert row == {
         "id": "world_mcq/0", "task": "world_mcq",
         "meta": {"doc_id": 0, "scored_text": "<answer>A</answer>"},
-        "media": None, "frame_times_s": None, "question": None, "options": None,
+        "media": None, "media_type": None, "frame_times_s": None, "question": None,
+        "options": None, "facts": {"things": (), "words": {}, "asked": ()}, "envelope": None,
+        "problem": None,
         "truth": {"answer": "A", "spans": (), "boxes": (), "key_times": ()},
         "response": "<think>blue disc</think>\n<answer>A</answer>", "is_truncated": False,
         "scores": {"exact_match": 0.0}, "sampled": [], "completion_ids": None,
