@@ -1,7 +1,7 @@
 """Asking a student a benchmark's questions: Lightning's test loop, stopped and gone on at will."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.families import family_of_processor
 from lit_vdistill.models.vlm import VLMConfig, load_processor
 from lit_vdistill.readers.templates import load_template
+from lit_vdistill.responses.prompts import PromptTemplate
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.types import VideoSample
 
@@ -63,7 +64,7 @@ class Evaluation:
             "frames": asdict(self.frames),
             "prompt": {
                 **asdict(replace(self.prompt, box_units=units)),
-                "template": asdict(load_template(self.prompt.template)),
+                "words": _words_of(load_template(self.prompt.template)),
             },
             "sampling": {**asdict(replace(self.sampling, engine=None)), "engine": self.engine},
             "num_samples": self.num_samples,
@@ -71,6 +72,22 @@ class Evaluation:
             "limit": self.limit,
             "versions": settings.versions(),
         }
+
+
+def _words_of(template: PromptTemplate) -> dict[str, Any]:
+    """All that a template says, by task where it differs."""
+    system = template.system
+    return {
+        "name": template.name,
+        "system": system if isinstance(system, str) else _plain(system),
+        "instructions": _plain(template.instructions),
+        "questions": _plain(template.questions),
+        "keeps_question": template.keeps_question,
+    }
+
+
+def _plain(texts: Mapping[Any, str]) -> dict[str, str]:
+    return {str(key): texts[key] for key in texts}
 
 
 _OF_NETWORK = ("attn_implementation", "dtype")
