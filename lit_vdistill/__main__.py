@@ -1,8 +1,10 @@
 """The one command: `python -m lit_vdistill COMMAND …`, also installed as `lit-vdistill`."""
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from lit_vdistill.cli.export import export
 from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.data import tools
 from lit_vdistill.evaluation import tools as evaluation_tools
+from lit_vdistill.evaluation.report import report
 from lit_vdistill.pool import tools as pool_tools
 from lit_vdistill.served.vllm_server import serve
 from lit_vdistill.tracking import credit_page, judge_check
@@ -40,6 +43,7 @@ TOOLS: dict[str, Any] = {
         "score": evaluation_tools.score,
         "compare": evaluation_tools.compare,
         "check": evaluation_tools.check,
+        "report": report,
     },
     "export": export,
     "pool": {
@@ -94,7 +98,22 @@ def _run_tool(args: list[str]) -> None:
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     with mistakes_told(of=("lit_vdistill",)):
-        auto_cli(TOOLS, args=args, as_positional=False, prog=PROG)
+        auto_cli(TOOLS, args=_with_lists(args), as_positional=False, prog=PROG)
+
+
+def _with_lists(args: Sequence[str]) -> list[str]:
+    """`--runs A B` as the one argument that the parser takes for a list."""
+    line: list[str] = []
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        if arg != "--runs":
+            line.append(arg)
+            continue
+        named = list(takewhile(lambda one: not one.startswith("--"), rest))
+        rest = rest[len(named) :]
+        line.append(f"--runs={json.dumps(named)}")
+    return line
 
 
 def _put_the_users_modules_last() -> None:

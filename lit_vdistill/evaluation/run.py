@@ -53,7 +53,8 @@ class Evaluation:
 
     def described(self, samples: Sequence[VideoSample], processor: Any) -> dict[str, Any]:
         """All that answers depend on, as plain values."""
-        units = self.prompt.box_units or family_of_processor(processor).box_units
+        family = family_of_processor(processor)
+        units = self.prompt.box_units or family.box_units
         return {
             "benchmark": self.named,
             "student": self.student.path,
@@ -61,7 +62,7 @@ class Evaluation:
             "network": {k: v for k, v in asdict(self.student).items() if k in _OF_NETWORK},
             "data_root": self.data_root,
             "questions": settings.questions_of(samples),
-            "frames": asdict(self.frames),
+            "frames": {**asdict(self.frames), "factor": family.frame_factor(processor)},
             "prompt": {
                 **asdict(replace(self.prompt, box_units=units)),
                 "words": _words_of(load_template(self.prompt.template)),

@@ -200,7 +200,11 @@ def parse_record(raw: Any) -> VideoSample:
 
 
 def source_of(raw: Any) -> Source | None:
-    """A path, or a dict that names a part of a file or the files of frames."""
+    """A path, or a dict that names a part of a file or the files of frames.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
     if raw is None or isinstance(raw, str):
         return raw
     keys = sorted(expect(raw, dict, "media"))
@@ -217,7 +221,11 @@ def source_of(raw: Any) -> Source | None:
 
 
 def evidence_of(raw: Mapping[str, Any]) -> Evidence:
-    """What an annotator points at, of the value of a record's `evidence`."""
+    """The evidence that a dict holds; its boxes may have any units.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
     spans = expect(raw.get("spans", []), list, "evidence.spans")
     boxes = expect(raw.get("boxes", []), list, "evidence.boxes")
     key_times = expect(raw.get("key_times", []), list, "evidence.key_times")
