@@ -90,7 +90,7 @@ def _score(
         ScoredItem(
             row["id"],
             str(row["meta"].get("video", row["id"])),
-            {f"{row['task']}/{name}": value for name, value in row["scores"].items()},
+            {f"{row['meta']['benchmark']}/{name}": value for name, value in row["scores"].items()},
         )
         for row in rows
     ]

@@ -59,10 +59,11 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def rows_of(path: Path, results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of all tasks, as `tracking.predictions` has them.
+    """The rows of all tasks, as `tracking.predictions` has them and reads them again.
 
-    Null is what lmms-eval keeps to itself: medium, frame times, question and options apart from
-    the prompt, tokens, log-probabilities. `is_truncated` is so by count: as many tokens as allowed.
+    Null or empty is what lmms-eval keeps to itself: medium, frame times, options, tokens,
+    log-probabilities. `question` is the whole prompt, `task` the nearest of ours (nothing is graded
+    by it; lmms-eval's is `meta.benchmark`), `is_truncated` is so by count: as many as allowed.
 
     Args:
         path: The file of results; those of samples lie beside it.
@@ -108,7 +109,7 @@ def remarks(
         told += [f"{task}: {why}" for name, why in DOUBTFUL if fnmatch.fnmatch(task, name)]
         if is_judged(task):
             told.append(f"{task}: an answer that the judge did not reply to counts as wrong")
-        own = [row for row in rows if row["task"] == task]
+        own = [row for row in rows if row["meta"]["benchmark"] == task]
         cut = sum(row["is_truncated"] is True for row in own)
         if cut:
             told.append(
@@ -137,7 +138,7 @@ def _row(sample: Mapping[str, Any], place: str, task: str, limit: float | None) 
     # Left out where nothing was taken off.
     response = _text(sample.get("resps", filtered), place)
     scores: dict[str, float] = {}
-    meta: dict[str, Any] = {"doc_id": sample["doc_id"], "scored_text": filtered}
+    meta: dict[str, Any] = {}
     for metric in sample.keys() - _OWN:
         value = sample[metric]
         score = _worth(value) if isinstance(value, dict) else _number(value)
@@ -147,28 +148,30 @@ def _row(sample: Mapping[str, Any], place: str, task: str, limit: float | None) 
             meta |= {key: inner for key, inner in value.items() if key not in _OWN}
     video = next((meta[key] for key in _VIDEO if key in meta), None)
     if video is not None:
-        meta["video"] = video
+        meta["video"] = str(video)
+    answer = str(meta.get("answer", sample.get("target")))
     counted = _number(_inside(sample, "token_counts", 0, "output_tokens"))
+    prompt = str(sample.get("input", ""))
     return {
         "id": f"{task}/{sample['doc_id']}",
-        "task": task,
-        "meta": meta,
+        "task": "mcq" if len(answer) == 1 and answer.isupper() else "open_ended",
+        "meta": meta | {"benchmark": task, "doc_id": sample["doc_id"], "scored_text": filtered},
         "media": None,
-        "media_type": None,
-        "frame_times_s": None,
-        "question": None,
-        "options": None,
-        "truth": {"answer": meta.get("answer", sample.get("target")), **asdict(Evidence())},
+        "media_type": "image" if task.startswith("math") else "video",
+        "frame_times_s": [],
+        "prompt": prompt,
+        "question": prompt,
+        "options": [],
+        "truth": {"answer": answer, **asdict(Evidence())},
         "facts": asdict(Facts()),
-        "envelope": None,
-        "problem": None,
+        "envelope": "strict",
         "response": response,
         "is_truncated": None if counted is None or limit is None else counted >= limit,
+        "problem": None,
         "scores": dict(sorted(scores.items())),
         "sampled": [],
-        "completion_ids": None,
-        "logprobs": None,
-        "prompt": sample.get("input"),
+        "completion_ids": [],
+        "logprobs": [],
     }
 
 

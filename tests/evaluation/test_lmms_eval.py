@@ -188,6 +188,35 @@ def test_its_end_without_results_is_an_error_and_what_it_said_is_kept(
     assert not (out / "predictions.jsonl").exists()
 
 
+WRITES = """
+from pathlib import Path
+out = Path(sys.argv[sys.argv.index("--output_path") + 1]) / "student"
+out.mkdir(parents=True)
+rows = [{"doc_id": i, "filtered_resps": "A", "target": "A", "input": "Which?",
+         "metric": {"score": RIGHT[i], "videoID": i // 2}} for i in range(4)]
+(out / "1_samples_videomme.jsonl").write_text("".join(json.dumps(row) + chr(10) for row in rows))
+(out / "1_results.json").write_text(json.dumps({"results": {"videomme": {"metric,none": 50.0}},
+    "configs": {"videomme": {"generation_kwargs": {"max_new_tokens": 1024}}}}))
+"""
+
+
+def test_two_students_that_it_has_run_are_compared(config, student, tmp_path):
+    from lit_vdistill.evaluation.comparison import compared
+    from lit_vdistill.evaluation.lmms_eval import run
+
+    path = student()
+    for name, right in (("before", [1, 0, 0, 0]), ("after", [1, 1, 0, 1])):
+        says = ASKED + WRITES.replace("RIGHT", str(right))
+        run(config(says), path, str(tmp_path / name))
+    found = compared(tmp_path / "before", tmp_path / "after")
+    assert (found["score"], found["values"]) == ("videomme/metric", [0.25, 0.75])
+    assert [win["id"] for win in found["wins"]] == ["videomme/3", "videomme/1"]
+    assert found["wins"][0]["questions"] == [
+        {"question": "Which?", "truth": "A", "answers": ["A", "A"]}
+    ]
+    assert found["difference"]["videos"] == 2
+
+
 def test_unknown_tasks_are_refused_before_anything_is_loaded(config, student, tmp_path):
     from lit_vdistill.evaluation.lmms_eval import run
 

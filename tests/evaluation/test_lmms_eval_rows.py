@@ -52,29 +52,35 @@ def sample(**changes):
     } | changes  # fmt: skip
 
 
-def test_a_row_has_what_lmms_eval_gives_and_null_elsewhere(written):
+def test_a_row_has_what_lmms_eval_gives_and_nothing_elsewhere(written):
     [row], _ = read(written({"world_mcq": [sample()]}))
     assert row == {
-        "id": "world_mcq/0", "task": "world_mcq",
-        "meta": {"doc_id": 0, "scored_text": "<answer>A</answer>"},
-        "media": None, "media_type": None, "frame_times_s": None, "question": None,
-        "options": None, "facts": {"things": (), "words": {}, "asked": ()}, "envelope": None,
-        "problem": None,
+        "id": "world_mcq/0", "task": "mcq",
+        "meta": {"benchmark": "world_mcq", "doc_id": 0, "scored_text": "<answer>A</answer>"},
+        "media": None, "media_type": "video", "frame_times_s": [], "options": [],
+        "prompt": "Which colour?\nA. blue", "question": "Which colour?\nA. blue",
         "truth": {"answer": "A", "spans": (), "boxes": (), "key_times": ()},
+        "facts": {"things": (), "words": {}, "asked": ()}, "envelope": "strict",
         "response": "<think>blue disc</think>\n<answer>A</answer>", "is_truncated": False,
-        "scores": {"exact_match": 0.0}, "sampled": [], "completion_ids": None,
-        "logprobs": None, "prompt": "Which colour?\nA. blue",
+        "problem": None, "scores": {"exact_match": 0.0}, "sampled": [], "completion_ids": [],
+        "logprobs": [],
     }  # fmt: skip
 
 
-def test_a_row_has_the_keys_of_every_other_prediction(written, make_sample):
-    from lit_vdistill.tracking.predictions import Prediction
-    from lit_vdistill.types import Rollout
+@pytest.mark.parametrize("target", ["A", "12 - 15 s", "É", "", 3])
+def test_rows_are_read_as_every_other_prediction(written, tmp_path, target):
+    from lit_vdistill import jsonl
+    from lit_vdistill.evaluation.benchmark import cluster_of
+    from lit_vdistill.tracking.predictions import read_predictions
 
-    ours = Prediction(make_sample(), Rollout("s1", 0, (1,), (0.0,), "B", False, 1.0), (0.5,), {})
-    [row], _ = read(written({"world_mcq": [sample()]}))
-    assert set(ours.row()) <= set(row)
-    assert set(ours.row()["truth"]) == set(row["truth"])
+    line = sample(target=target, metric={"videoID": 7}, token_counts=[{"output_tokens": 128}])
+    rows, _ = read(written({"task": [line]}))
+    jsonl.write(tmp_path / "predictions.jsonl", rows)
+    [stored] = read_predictions(tmp_path / "predictions.jsonl")
+    assert stored.sample.answer == stored.sample.task.true_answer(stored.sample) == str(target)
+    assert stored.text == line["resps"]
+    assert stored.problem == "cut off"
+    assert cluster_of(stored.sample) == "7"
 
 
 @pytest.mark.parametrize(
