@@ -6,7 +6,7 @@ import torch
 from lit_vdistill.models import meter
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
-from lit_vdistill.models.shared_media import share_media
+from lit_vdistill.models.shared_media import by_medium, share_media
 from tests.families import gradient_bound
 
 QUESTIONS = ["When is the red shape visible?", "When is the blue disc there?", "Where?"]
@@ -87,3 +87,16 @@ def test_questions_that_part_before_the_medium_ends_stay_apart(family, make_prom
     )
     assert len(fewer) == 2
     assert rows == [Row(1, (300,)), Row(0, (301,))]
+
+
+def test_one_that_parts_leaves_the_others_together(family, make_prompt):
+    asked = [make_prompt(family[1], "a", question=question) for question in QUESTIONS]
+    ids = asked[1].input_ids.clone()
+    ids[1] += 1
+    asked[1] = replace(asked[1], input_ids=ids)
+    assert by_medium(asked) == [[0, 2], [1]]
+
+
+def test_what_nobody_has_named_is_shared_with_nothing(family, make_prompt):
+    strangers = [replace(make_prompt(family[1], "a"), medium=None)] * 2
+    assert by_medium(strangers) == [[0], [1]]
