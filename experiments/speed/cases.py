@@ -52,6 +52,19 @@ def compare(arena: Arena, rounds: int) -> Figures:
     }
 
 
+def questions(arenas: Sequence[Arena], rounds: int) -> Figures:
+    """Several questions about one video, at the rollouts a question of each arena."""
+    found: Figures = {"prompt_tokens": len(arenas[0].prompt.input_ids)}
+    for arena in arenas:
+        took = medians(contestants.questions(arena), rounds)
+        name = f"questions_{arena.num_rollouts}"
+        found[f"{name}_vs_one_by_one"] = took["one by one"] / took["nested"]
+        found[f"{name}_vs_apart"] = took["apart"] / took["nested"]
+        for way, seconds in took.items():
+            found[f"seconds/{name}_{way.replace(' ', '_')}"] = seconds
+    return found
+
+
 def methods(arena: Arena, rounds: int) -> Figures:
     """A whole step of each stage, and R-MSD's against the plain way."""
     step = medians(contestants.rmsd_step(arena), rounds)

@@ -7,6 +7,7 @@ own copy of prompt and pixels, through policy, reference and discriminator, and 
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,14 @@ from torch.nn.functional import softplus
 from transformers import PreTrainedModel
 
 from experiments.speed import steps
-from experiments.speed.networks import Arena
+from experiments.speed.networks import QUESTIONS, Arena, encode_video
 from lit_vdistill.models.forward import SharedPrefix
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
+from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
+from lit_vdistill.types import Rollout
 
 Run = Callable[[], object]
 
@@ -49,13 +52,43 @@ def training(arena: Arena) -> Mapping[str, Run]:
 
 def rollout(arena: Arena) -> Mapping[str, Run]:
     """Sampling all completions to their full length."""
-    engine = HFRolloutEngine(arena.ours, arena.processor)
-    engine.banned = torch.cat([engine.banned, torch.tensor([engine.tokenizer.eos_token_id])])
+    engine = _endless_engine(arena)
     sampling = SamplingConfig(max_completion_tokens=arena.num_tokens)
     return {
         "shared": lambda: engine.generate([arena.prompt], arena.num_rollouts, sampling, seed=0),
         "stock": lambda: _stock_generate(arena),
     }
+
+
+def questions(arena: Arena) -> Mapping[str, Run]:
+    """Sampling for all of `QUESTIONS` about one video.
+
+    *nested*: they share its tokens. *apart*: one call, a tower and a whole prompt each, as of
+    videos that are not known to be one. *one by one*: a call a question.
+    """
+    engine = _endless_engine(arena)
+    sampling = SamplingConfig(max_completion_tokens=arena.num_tokens)
+    asked = [
+        encode_video(arena.processor, arena.frames, f"speed{number}", question)
+        for number, question in enumerate(QUESTIONS)
+    ]
+    strangers = [replace(prompt, medium=None) for prompt in asked]
+
+    def generate(prompts: list[EncodedPrompt]) -> list[tuple[Rollout, ...]]:
+        return engine.generate(prompts, arena.num_rollouts, sampling, seed=0)
+
+    return {
+        "nested": lambda: generate(asked),
+        "apart": lambda: generate(strangers),
+        "one by one": lambda: [generate([prompt])[0] for prompt in strangers],
+    }
+
+
+def _endless_engine(arena: Arena) -> HFRolloutEngine:
+    """One that never samples an end of sequence."""
+    engine = HFRolloutEngine(arena.ours, arena.processor)
+    engine.banned = torch.cat([engine.banned, torch.tensor([engine.tokenizer.eos_token_id])])
+    return engine
 
 
 def rmsd_step(arena: Arena) -> Mapping[str, Run]:

@@ -17,6 +17,13 @@ PATH = "tiny/qwen3-vl"
 """The smallest; a name of `TINY_SIZES` behind it makes another."""
 QUESTION = "When is the red square visible?"
 SHORT_QUESTION = "When is the red square visible? Answer with the first and the last second shown."
+QUESTIONS = (
+    QUESTION,
+    "Which digits are shown?",
+    "How many shapes are there in the second half of the video?",
+    "Where is the blue disc when the green one appears? Answer with a box.",
+    "What happens?",
+)
 EDGE = 256
 """Width and height of frames: 64 tokens for two frames in time."""
 SHORT_FRAMES, SHORT_EDGE = 16, 64

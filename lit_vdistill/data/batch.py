@@ -7,10 +7,7 @@ import torch
 
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.readers.records import BadSample
-from lit_vdistill.types import ScoredResponse, Source, VideoSample
-
-Shown = tuple[Source, str, tuple[float, ...]]
-"""A medium, its kind, and the times of the frames that are seen of it."""
+from lit_vdistill.types import ScoredResponse, VideoSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +29,6 @@ class Item:
         """Of the longest prompt that any network reads."""
         views = () if self.view is None else (self.view,)
         return max(len(prompt.input_ids) for prompt in (self.prompt, *views))
-
-    @property
-    def shown(self) -> Shown | None:
-        """What its prompt shows: where two are equal, their pixels are. None for a text."""
-        media = self.sample.media
-        return None if media is None else (media, self.sample.media_type, self.prompt.times_s)
 
 
 class PromptBatch:

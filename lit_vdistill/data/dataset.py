@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +86,7 @@ class PromptDataset(Dataset[Item | BadSample]):
         self._arena = Arena(int(memory_gib * 2**30))
         self._items: dict[int, Item] = {}
         self._indices: dict[str, int] = {}
-        self._pixels: dict[Hashable, Tensor] = {}
+        self._pixels: dict[str, Tensor] = {}
         self._view: ViewConfig | None = None
         self._last_medium: tuple[tuple[Source, str], Medium] | None = None
         self._unreadable: dict[Source, str] = {}
@@ -282,16 +282,15 @@ class PromptDataset(Dataset[Item | BadSample]):
 
     def _keep(self, index: int, item: Item) -> None:
         """Remember an item while there is room, sharing the pixels of what its prompts show."""
-        prompt = self._kept(item.prompt, item.shown)
-        view = None
-        if item.view is not None:
-            view = self._kept(item.view, ("view", item.sample.media, item.view.times_s))
+        prompt = self._kept(item.prompt)
+        view = None if item.view is None else self._kept(item.view)
         if prompt is not None and (view is None) == (item.view is None):
             self._items[index] = replace(item, prompt=prompt, view=view)
 
-    def _kept(self, prompt: EncodedPrompt, shown: Hashable) -> EncodedPrompt | None:
+    def _kept(self, prompt: EncodedPrompt) -> EncodedPrompt | None:
         """A prompt in the arena, its pixels once for all that show the same; None without room."""
-        tensors, known = prompt.tensors(), self._pixels.get(shown)
+        tensors = prompt.tensors()
+        known = None if prompt.medium is None else self._pixels.get(prompt.medium)
         if known is not None:
             del tensors["pixels"]
         copies = self._arena.keep(list(tensors.values()), _ITEM_BYTES)
@@ -300,8 +299,8 @@ class PromptDataset(Dataset[Item | BadSample]):
         kept: dict[str, Any] = dict(zip(tensors, copies, strict=True))
         if known is not None:
             kept["pixels"] = known
-        elif prompt.pixels is not None:
-            self._pixels[shown] = kept["pixels"]
+        elif prompt.medium is not None:
+            self._pixels[prompt.medium] = kept["pixels"]
         return replace(prompt, **kept)
 
 

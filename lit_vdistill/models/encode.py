@@ -1,5 +1,7 @@
 """From a chat and its medium to the tensors of a prompt."""
 
+import hashlib
+from dataclasses import replace
 from typing import Any
 
 from transformers import ProcessorMixin
@@ -31,7 +33,17 @@ def encode_prompt(
         **family_of_processor(processor).encode(processor, text, medium),
     )
     _check_placeholders(prompt, processor)
-    return prompt
+    return replace(prompt, medium=_digest(prompt))
+
+
+def _digest(prompt: EncodedPrompt) -> str | None:
+    """See `EncodedPrompt.medium`."""
+    if prompt.pixels is None or prompt.grid_thw is None:
+        return None
+    read_as = (prompt.kind, prompt.grid_thw.tolist(), prompt.pixel_scale, prompt.second_per_grid)
+    digest = hashlib.blake2b(repr((read_as, prompt.pixels.shape)).encode(), digest_size=16)
+    digest.update(prompt.pixels.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _check_placeholders(prompt: EncodedPrompt, processor: ProcessorMixin) -> None:

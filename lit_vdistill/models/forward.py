@@ -46,10 +46,11 @@ def encode_vision(
     """Prompts with the features of their media, by at most one call of the vision tower.
 
     Prompts that have features already are returned as they are; all others get some, a text those
-    of no medium. Where none of these has a medium the tower is called all the same if others may
-    wait for it: if its weights are sharded, since all processes gather them together, or if it is
-    trained, since sharded training steps on stale gradients where a process leaves weights
-    untouched. It then sees one blank image, whose part in the loss is 0 (`PromptFeatures.anchor`).
+    of no medium. A medium that several of these show is looked at once. Where none of them has one
+    the tower is called all the same if others may wait for it: if its weights are sharded, since
+    all processes gather them together, or if it is trained, since sharded training steps on stale
+    gradients where a process leaves weights untouched. It then sees one blank image, whose part in
+    the loss is 0 (`PromptFeatures.anchor`).
 
     Args:
         backbone: The model without its head (`model.model`).
@@ -63,18 +64,10 @@ def encode_vision(
     family = family_of(backbone.config)
     tower = family.tower(backbone)
     if media:
-        device = next(tower.parameters()).device
-        pixels = torch.cat([prompts[i].tower_input(device) for i in media])
-        grids = torch.cat([_given(prompts[i].grid_thw) for i in media])
-        found = _look(backbone, pixels, grids)
-        first = 0
-        for i in media:
-            part = slice(first, first + len(_given(prompts[i].grid_thw)))
-            levels = tuple(tuple(level[part]) for level in found.deepstack)
-            pooled, positions = tuple(found.pooled[part]), family.positions(backbone, prompts[i])
-            features = PromptFeatures(pooled, levels, positions=positions)
-            seen[i] = replace(prompts[i], features=features)
-            first = part.stop
+        showing = [prompts[i] for i in media]
+        for i, features in zip(media, _features_of(backbone, showing), strict=True):
+            positions = family.positions(backbone, prompts[i])
+            seen[i] = replace(prompts[i], features=replace(features, positions=positions))
     elif unseen and _is_called_anyway(tower):
         # 0, with a gradient path to all of the tower where gradients are on.
         parts = _look(backbone, *family.blank(backbone)).parts()
@@ -82,6 +75,25 @@ def encode_vision(
         features = PromptFeatures((), (), anchor)
         seen[unseen[0]] = replace(prompts[unseen[0]], features=features)
     return tuple(seen)
+
+
+def _features_of(backbone: Backbone, prompts: Sequence[EncodedPrompt]) -> list[PromptFeatures]:
+    """Features of the media of each prompt, without positions; equal media are looked at once."""
+    keys = [prompt.medium or index for index, prompt in enumerate(prompts)]
+    shown: dict[str | int, EncodedPrompt] = {}
+    for key, prompt in zip(keys, prompts, strict=True):
+        shown.setdefault(key, prompt)
+    device = next(family_of(backbone.config).tower(backbone).parameters()).device
+    pixels = torch.cat([prompt.tower_input(device) for prompt in shown.values()])
+    grids = [_given(prompt.grid_thw) for prompt in shown.values()]
+    found = _look(backbone, pixels, torch.cat(grids))
+    features, first = {}, 0
+    for key, grid in zip(shown, grids, strict=True):
+        part = slice(first, first + len(grid))
+        levels = tuple(tuple(level[part]) for level in found.deepstack)
+        features[key] = PromptFeatures(tuple(found.pooled[part]), levels)
+        first = part.stop
+    return [features[key] for key in keys]
 
 
 def _look(
@@ -111,6 +123,11 @@ def rope_positions(backbone: Backbone, prompt: EncodedPrompt) -> tuple[Int[Tenso
     return positions, int(positions.max()) + 1
 
 
+def place_prompts(backbone: Backbone, prompts: Sequence[EncodedPrompt]) -> list[PlacedPrompt]:
+    """Prompts with the positions of their tokens, ready for a layout."""
+    return [PlacedPrompt(prompt.input_ids, *rope_positions(backbone, prompt)) for prompt in prompts]
+
+
 def completion_states(
     backbone: Backbone, prompts: Sequence[EncodedPrompt], rows: Sequence[Row], pad_id: int
 ) -> CompletionStates:
@@ -126,9 +143,7 @@ def completion_states(
         pad_id: Id to fill sequences with.
     """
     prompts = encode_vision(backbone, prompts)
-    placed = [
-        PlacedPrompt(prompt.input_ids, *rope_positions(backbone, prompt)) for prompt in prompts
-    ]
+    placed = place_prompts(backbone, prompts)
     if _is_shared(backbone, rows):
         layout = packed_layout(placed, rows, pad_id)
         assert layout.groups is not None
@@ -136,7 +151,8 @@ def completion_states(
     else:
         layout, plan = dense_layout(placed, rows, pad_id), None
     standing = [prompts[i] for i in layout.prompts]
-    meter.count_prompts(standing, [prompts[row.prompt] for row in rows])
+    run = sum(len(prompt.input_ids) for prompt in standing)
+    meter.count_prompts(run, [prompts[row.prompt] for row in rows])
     family = family_of(backbone.config)
     is_balanced = backbone.router_loss_coef and torch.is_grad_enabled()
     with routed_tokens(backbone, family.routers if is_balanced else ()) as routed:

@@ -59,7 +59,7 @@ class Layout:
     predicts: Int[Tensor, "rows tokens"]
     """Position in it whose state predicts each token."""
     final: Int[Tensor, " rows"]
-    """Position in it of the row's last token."""
+    """Position in it of the row's last token; of its prompt's where it has none."""
     completion_ids: Int[Tensor, "rows tokens"]
     mask: Bool[Tensor, "rows tokens"]
     """True where there is a completion token and not padding."""
@@ -134,7 +134,7 @@ class _Pieces:
         predicts, final = [], []
         end = prompt_length = len(prompt.ids)
         for row in rows:
-            behind = torch.tensor((*row.context_ids, *row.completion_ids), device=device)
+            behind = prompt.ids.new_tensor((*row.context_ids, *row.completion_ids))
             steps = torch.arange(len(behind), device=device)
             ids.append(behind)
             positions.append((steps + prompt.following).expand(3, -1))
@@ -142,12 +142,13 @@ class _Pieces:
             predecessors = (steps + end - 1).where(steps > 0, prompt_length - 1)
             predicts.append(predecessors[len(row.context_ids) :])
             end += len(behind)
-            final.append(torch.tensor(end - 1, device=device))
+            last = end - 1 if len(behind) else prompt_length - 1
+            final.append(torch.tensor(last, device=device))
         return cls(torch.cat(ids), torch.cat(positions, dim=1), tuple(predicts), tuple(final))
 
 
 def _completions(rows: Sequence[Row], device: torch.device, pad_id: int) -> dict[str, Tensor]:
-    ids = [torch.tensor(row.completion_ids, device=device) for row in rows]
+    ids = [torch.tensor(row.completion_ids, dtype=torch.long, device=device) for row in rows]
     lengths = torch.tensor([len(row.completion_ids) for row in rows], device=device)
     return {
         "completion_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),

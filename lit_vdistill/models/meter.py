@@ -17,16 +17,16 @@ _counts: dict[str, int] = {
 }
 
 
-def count_prompts(run: Iterable[EncodedPrompt], by_row: Iterable[EncodedPrompt]) -> None:
+def count_prompts(run: int, by_row: Iterable[EncodedPrompt]) -> None:
     """Report a forward pass over prompts, in training or before rollouts.
 
     Patches of `by_row` count whoever has looked at them: a row of its own would look itself.
 
     Args:
-        run: The prompts as they are run, each as often as it is.
+        run: Tokens of the prompts as they are run, each as often as it is.
         by_row: The prompt of every completion.
     """
-    _counts["prompt_tokens"] += sum(len(prompt.input_ids) for prompt in run)
+    _counts["prompt_tokens"] += run
     for prompt in by_row:
         _counts["prompt_tokens_by_row"] += len(prompt.input_ids)
         if prompt.grid_thw is not None:

@@ -76,6 +76,9 @@ class EncodedPrompt:
     """Patches along time, height and width, of a video or of each image; None without a medium."""
     kind: Literal["video", "image", "text"] = "text"
     """As what its media are read: a video may be `image`s."""
+    medium: str | None = None
+    """Digest of all that a tower and positions read of its media, which only equal ones share; None
+    for a text, and where nobody has said."""
     second_per_grid: float | None = None
     """Seconds between two temporal patches, where positions count them."""
     times_s: tuple[float, ...] = ()

@@ -112,10 +112,10 @@ def free_weights(network: nn.Module) -> None:
                 part.data = part.data.new_empty(0)
 
 
-def even_turns(turns: Sequence[slice], device: torch.device) -> list[slice]:
+def even_turns(turns: Sequence[list[int]], device: torch.device) -> list[list[int]]:
     """As many turns as any process has, the last one repeated; a collective.
 
-    For turns that call sharded networks; what repeated ones give is to be dropped.
+    For turns that call sharded networks; what a repeated one gives is what it has given.
     """
     missing = largest_anywhere(len(turns), device) - len(turns)
     return [*turns, *[turns[-1]] * missing]

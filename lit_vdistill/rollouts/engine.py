@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models.prompt import EncodedPrompt
+from lit_vdistill.models.shared_media import by_medium, common_length
 from lit_vdistill.types import Rollout
 
 
@@ -156,8 +157,8 @@ def token_turns(costs: Sequence[int], bound: int) -> list[slice]:
 
 def rollout_turns(
     prompts: Sequence[EncodedPrompt], num_rollouts: int, sampling: SamplingConfig
-) -> list[slice]:
-    """Which prompts are sampled together, in order.
+) -> list[list[int]]:
+    """Indices of the prompts that are sampled together; see `medium_turns`.
 
     Raises:
         ValueError: For a prompt whose group alone is beyond `sampling.max_tokens`.
@@ -165,8 +166,29 @@ def rollout_turns(
     for prompt in prompts:
         check_rollouts(len(prompt.input_ids), num_rollouts, sampling, prompt.sample_id)
     longest = num_rollouts * sampling.max_completion_tokens
-    costs = [len(prompt.input_ids) + longest for prompt in prompts]
-    return token_turns(costs, sampling.max_tokens)
+    return medium_turns(prompts, longest, sampling.max_tokens)
+
+
+def medium_turns(prompts: Sequence[EncodedPrompt], behind: int, bound: int) -> list[list[int]]:
+    """Indices of the prompts that are run together, those about one medium side by side.
+
+    They are in one turn where they fit into one, and the tokens that they share then count once.
+
+    Args:
+        prompts: In any order; media come in the order of their first prompts.
+        behind: Tokens that each prompt is followed by.
+        bound: Tokens that a turn may hold; a prompt beyond it is a turn of its own.
+    """
+    units: list[list[int]] = []
+    costs: list[int] = []
+    for members in by_medium(prompts):
+        is_alone = len(members) == 1
+        shared = 0 if is_alone else common_length([prompts[i] for i in members])
+        own = [len(prompts[i].input_ids) - shared + behind for i in members]
+        for part in token_turns(own, bound - shared):
+            units.append(members[part])
+            costs.append(shared + sum(own[part]))
+    return [[i for unit in units[turn] for i in unit] for turn in token_turns(costs, bound)]
 
 
 def check_rollouts(

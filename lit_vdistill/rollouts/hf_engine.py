@@ -1,7 +1,7 @@
 """Sampling with the training network itself, in its process and with its present weights.
 
-The vision tower and the prompt run once a prompt; all of its rollouts decode behind that one copy
-(`rollouts/shared_cache.py`).
+The vision tower runs once a medium. What prompts about it have in common runs once, the words of
+each behind it, and all rollouts decode behind that one copy (`rollouts/shared_cache.py`).
 """
 
 import logging
@@ -15,7 +15,8 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from lit_vdistill.models import meter
 from lit_vdistill.models.families import family_of
-from lit_vdistill.models.forward import encode_vision, rope_positions
+from lit_vdistill.models.forward import encode_vision, pad_token_id, place_prompts
+from lit_vdistill.models.layout import Row, packed_layout
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.sharding import (
     even_turns,
@@ -24,6 +25,7 @@ from lit_vdistill.models.sharding import (
     largest_anywhere,
     room_for_whole,
 )
+from lit_vdistill.models.shared_media import share_media
 from lit_vdistill.models.shared_prefix import AttentionPlan, kernel_of
 from lit_vdistill.objectives.precision import widened
 from lit_vdistill.rollouts.decoder import TokenDecoder, is_decodable
@@ -109,21 +111,23 @@ class HFRolloutEngine:
     ) -> list[tuple[Rollout, ...]]:
         """Sample `num_rollouts` completions of every prompt; see `RolloutEngine.generate`.
 
-        Prompts may lie on the host; those of a turn are moved, and freed before the next.
+        Prompts may lie on the host; what a turn runs is moved, and freed before the next.
 
         Raises:
             ValueError: For a prompt whose group alone is beyond `sampling.max_tokens`.
         """
         turns = rollout_turns(prompts, num_rollouts, sampling)
-        groups: list[tuple[Rollout, ...]] = []
+        groups: list[tuple[Rollout, ...]] = [()] * len(prompts)
         in_step = is_sharded(self.model) and not self._is_whole_in_memory()
         if in_step:
             turns = even_turns(turns, self.model.device)
         with nullcontext() if in_step else gathered(self.model), _inference(self.model):
             for turn in turns:
-                part = [prompt.to(self.model.device) for prompt in prompts[turn]]
-                groups += self._generate_turn(part, num_rollouts, sampling, seed, in_step)
-        return groups[: len(prompts)]
+                part = [prompts[i] for i in turn]
+                found = self._generate_turn(part, num_rollouts, sampling, seed, in_step)
+                for i, group in zip(turn, found, strict=True):
+                    groups[i] = group
+        return groups
 
     def _is_whole_in_memory(self) -> bool:
         """Whether sharded weights are gathered once for all tokens; else each token gathers them.
@@ -154,10 +158,8 @@ class HFRolloutEngine:
         uniforms = torch.cat(
             [rollout_uniforms(seed, p.sample_id, num_rollouts, limit) for p in prompts]
         )
-        prompt_cache = PromptCache([len(prompt.input_ids) for prompt in prompts])
-        seen = encode_vision(self.model.model, prompts)
-        logits, positions = self._prefill(seen, prompt_cache)
-        meter.count_prompts(prompts, [*prompts] * num_rollouts)
+        logits, positions, prompt_cache = self._prefill(prompts)
+        meter.count_prompts(prompt_cache.num_tokens, [*prompts] * num_rollouts)
         cache = RolloutCache(prompt_cache, num_rollouts, limit)
         logits = logits.repeat_interleave(num_rollouts, dim=0)
         positions = positions.repeat_interleave(num_rollouts)
@@ -178,20 +180,28 @@ class HFRolloutEngine:
         return self._collect(prompts, num_rollouts, sampled, sampling)
 
     def _prefill(
-        self, prompts: Sequence[EncodedPrompt], cache: PromptCache
-    ) -> tuple[Float[Tensor, "prompts vocab"], Int[Tensor, " prompts"]]:
-        """Logits after every prompt and the position of what follows it; fills the cache."""
-        backbone = self.model.model
-        placed = [rope_positions(backbone, prompt) for prompt in prompts]
-        hidden = self._hidden(
-            torch.cat([prompt.input_ids for prompt in prompts])[None],
-            torch.cat([positions for positions, _ in placed], dim=1)[:, None],
-            cache,
-            prompts,
-        )
-        ends = torch.tensor(cache.lengths, device=hidden.device).cumsum(0) - 1
-        following = torch.tensor([place for _, place in placed], device=hidden.device)
-        return self.model.lm_head(hidden[0, ends]), following
+        self, prompts: Sequence[EncodedPrompt]
+    ) -> tuple[Float[Tensor, "prompts vocab"], Int[Tensor, " prompts"], PromptCache]:
+        """Logits after every prompt, the position of what follows it, and what rollouts read.
+
+        One pass of the network, and one of its tower; see `PromptCache`.
+
+        Args:
+            prompts: Those about one medium side by side.
+        """
+        backbone, device = self.model.model, self.model.device
+        trunks, branches = share_media(prompts, [Row(i, ()) for i in range(len(prompts))])
+        trunks = encode_vision(backbone, [trunk.to(device) for trunk in trunks])
+        places = [branch.prompt for branch in branches]
+        assert places == sorted(places), "prompts about one medium stand side by side"
+        placed = place_prompts(backbone, trunks)
+        layout = packed_layout(placed, branches, pad_token_id(self.model))
+        assert layout.groups is not None
+        cache = PromptCache(layout.groups, device)
+        hidden = self._hidden(layout.ids, layout.position_ids, cache, trunks)
+        following = [placed[branch.prompt].following + branch.num_tokens for branch in branches]
+        logits = self.model.lm_head(hidden[0, layout.final])
+        return logits, torch.tensor(following, device=device), cache
 
     def _decoder(self, positions: Tensor, limit: int, in_step: bool) -> Decode:
         """What turns the next token of each row into its last hidden state.

@@ -1,102 +1,156 @@
 """A decoding cache in which all rollouts of a prompt read one copy of its keys and values.
 
-`PromptCache` runs the prompts; `RolloutCache` decodes behind it. Memory is that of the prompts plus
-that of the sampled tokens, where a stock cache holds the prompt once a rollout and copies all of it
-at every step. A recurrent layer's state has a fixed size: the prompt makes it once, and each
-rollout takes its own copy on. Both are attention plans (`models/shared_prefix.py`).
+`PromptCache` runs the prompts; `RolloutCache` decodes behind it. Prompts about one medium stand
+there as a trunk, what they have in common, with a branch each: a rollout reads trunk, branch and
+its own tokens. Memory is that of trunks, branches and sampled tokens, where a stock cache holds the
+prompt once a rollout and copies all of it at every step. A recurrent layer's state has a fixed
+size: the trunk makes it, each branch takes it on, and each rollout takes on a copy of its branch's.
+Both are attention plans (`models/shared_prefix.py`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from lit_vdistill.models.plans.groups import PrefixGroup, segments_of
 from lit_vdistill.models.plans.states import LayerState, Recurrence
+from lit_vdistill.models.plans.two_pass import TwoPassAttention
 from lit_vdistill.objectives.precision import widened
 
 
-class PromptCache:
-    """Prompts one after another in a flat sequence, each causal; their keys and values are kept."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Keys and values of segments, by layer, padded on the right."""
 
-    def __init__(self, lengths: Sequence[int]) -> None:
-        """Start empty, for prompts of these lengths."""
-        self.lengths = list(lengths)
-        self.keys: dict[int, Float[Tensor, "prompts kv_heads seq dim"]] = {}
-        """By layer, padded on the right."""
-        self.values: dict[int, Float[Tensor, "prompts kv_heads seq dim"]] = {}
-        self.states: dict[int, LayerState] = {}
-        """By recurrent layer, a row a prompt."""
+    lengths: tuple[int, ...]
+    keys: dict[int, Float[Tensor, "segments kv_heads seq dim"]] = field(default_factory=dict)
+    values: dict[int, Float[Tensor, "segments kv_heads seq dim"]] = field(default_factory=dict)
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
-    ) -> Tensor:
-        """See `AttentionPlan`; the batch is one flat sequence."""
-        parts = [tensor.split(self.lengths, dim=2) for tensor in (query, key, value)]
-        outputs = [
-            scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
-            for q, k, v in zip(*parts, strict=True)
-        ]
-        self.keys[layer] = self._padded(parts[1])
-        self.values[layer] = self._padded(parts[2])
-        return torch.cat(outputs, dim=2).transpose(1, 2)
-
-    def carry(self, layer: int, inputs: Tensor, recurrence: Recurrence) -> Tensor:
-        """See `AttentionPlan`; the batch is one flat sequence."""
-        found = [
-            recurrence(part, None, None, keeps_state=True)
-            for part in inputs.split(self.lengths, dim=1)
-        ]
-        self.states[layer] = LayerState.cat([state for _, state in found if state is not None])
-        return torch.cat([read for read, _ in found], dim=1)
+    def add(self, layer: int, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Those of one layer, `[1, kv_heads, seq, dim]` a segment."""
+        self.keys[layer], self.values[layer] = self._padded(keys), self._padded(values)
 
     def _padded(self, parts: Sequence[Tensor]) -> Tensor:
         longest = max(self.lengths)
         return torch.cat([pad(part, (0, 0, 0, longest - part.shape[2])) for part in parts])
 
 
+class PromptCache:
+    """Prompts in a flat sequence, each trunk before its branches; their keys and values are kept.
+
+    A prompt that shares nothing is a trunk with an empty branch.
+    """
+
+    def __init__(self, groups: Sequence[PrefixGroup], device: torch.device) -> None:
+        """Start empty.
+
+        Args:
+            groups: Trunks, each with a branch a prompt.
+            device: The tokens'.
+        """
+        segments = segments_of(groups)
+        self.num_tokens = groups[-1].stop
+        self.lengths = [len(segment.own) for segment in segments]
+        self.is_branch = [bool(segment.prefix) for segment in segments]
+        self.num_branches = [len(group.completion_lengths) for group in groups]
+        trunks, branches = self._trunks_and_branches(self.lengths)
+        self.trunks, self.branches = _Kept(tuple(trunks)), _Kept(tuple(branches))
+        self.states: dict[int, LayerState] = {}
+        """By recurrent layer, a row a branch."""
+        self.is_nested = any(branches)
+        self._nested = TwoPassAttention(groups, device) if self.is_nested else None
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """See `AttentionPlan`; the batch is one flat sequence."""
+        (queries, _), (keys, branch_keys), (values, branch_values) = (
+            self._trunks_and_branches(tensor.split(self.lengths, dim=2))
+            for tensor in (query, key, value)
+        )
+        self.trunks.add(layer, keys, values)
+        if self._nested is not None:
+            self.branches.add(layer, branch_keys, branch_values)
+            return self._nested.attend(layer, query, key, value, scaling)
+        outputs = [
+            scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+            for q, k, v in zip(queries, keys, values, strict=True)
+        ]
+        return torch.cat(outputs, dim=2).transpose(1, 2)
+
+    def carry(self, layer: int, inputs: Tensor, recurrence: Recurrence) -> Tensor:
+        """See `AttentionPlan`; the batch is one flat sequence."""
+        reads, behind, trunk = [], [], None
+        parts = inputs.split(self.lengths, dim=1)
+        for part, is_branch in zip(parts, self.is_branch, strict=True):
+            state = trunk
+            if part.shape[1]:
+                before = trunk if is_branch else None
+                read, state = recurrence(part, None, before, keeps_state=True)
+                reads.append(read)
+            assert state is not None
+            if is_branch:
+                behind.append(state)
+            else:
+                trunk = state
+        self.states[layer] = LayerState.cat(behind)
+        return torch.cat(reads, dim=1)
+
+    def _trunks_and_branches(self, segments: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """What belongs to either, of one thing a segment."""
+        trunks: list[Any] = []
+        branches: list[Any] = []
+        for thing, is_branch in zip(segments, self.is_branch, strict=True):
+            (branches if is_branch else trunks).append(thing)
+        return trunks, branches
+
+
 class RolloutCache:
     """Rollouts behind their prompts, one token each a step.
 
     Scores and their softmax are computed in the open, the softmax at least in float32, as in
-    transformers' eager attention: fused kernels take no keys in two pieces.
+    transformers' eager attention: fused kernels take no keys in several pieces.
     """
 
     def __init__(self, prompts: PromptCache, num_rollouts: int, max_tokens: int) -> None:
         """Give every prompt `num_rollouts` rows, side by side, for at most `max_tokens` tokens."""
-        self.keys, self.values = dict(prompts.keys), dict(prompts.values)
-        like = next(iter(self.keys.values()))
-        (count, kv_heads, longest, dim), device = like.shape, like.device
-        lengths = torch.tensor(prompts.lengths, device=device)
-        self.is_padding = (torch.arange(longest, device=device) >= lengths[:, None])[:, None, None]
-        self.has_padding = bool(self.is_padding.any())
-        shape = (count * num_rollouts, kv_heads, max_tokens, dim)
-        self.own_keys = {layer: keys.new_empty(shape) for layer, keys in self.keys.items()}
-        self.own_values = {layer: kept.new_empty(shape) for layer, kept in self.values.items()}
-        self.owners = torch.arange(count, device=device).repeat_interleave(num_rollouts)
-        self.states = {layer: s.select(self.owners) for layer, s in prompts.states.items()}
+        like = next(iter(prompts.trunks.keys.values()))
+        (_, kv_heads, _, dim), device = like.shape, like.device
+        trunk_of = torch.arange(len(like), device=device).repeat_interleave(
+            torch.tensor(prompts.num_branches, device=device)
+        )
+        branch_of = torch.arange(len(trunk_of), device=device).repeat_interleave(num_rollouts)
+        self.levels = [_Level(prompts.trunks, trunk_of[branch_of])]
+        """What rows read beside their own tokens."""
+        if prompts.is_nested:
+            self.levels.append(_Level(prompts.branches, branch_of))
+        shape = (len(branch_of), kv_heads, max_tokens, dim)
+        self.own_keys = {layer: like.new_empty(shape) for layer in prompts.trunks.keys}
+        self.own_values = {
+            layer: kept.new_empty(shape) for layer, kept in prompts.trunks.values.items()
+        }
+        self.states = {layer: s.select(branch_of) for layer, s in prompts.states.items()}
         self.num_tokens = 0
-        self._arrange()
 
     def advance(self) -> None:
         """One more token a row is about to be decoded."""
         self.num_tokens += 1
 
     def select(self, rows: Int[Tensor, " rows"]) -> None:
-        """Keep these rows only, in rising order; prompts without one are dropped."""
+        """Keep these rows only, in rising order; trunks and branches without one are dropped."""
         tokens = self.num_tokens
         self.states = {layer: state.select(rows) for layer, state in self.states.items()}
         for own in (self.own_keys, self.own_values):
             for layer, whole in own.items():
                 own[layer] = kept = whole.new_empty(len(rows), *whole.shape[1:])
                 kept[:, :, :tokens] = whole[rows, :, :tokens]
-        owners, self.owners = self.owners[rows].unique_consecutive(return_inverse=True)
-        if len(owners) < len(self.is_padding):
-            self.keys = {layer: keys[owners] for layer, keys in self.keys.items()}
-            self.values = {layer: kept[owners] for layer, kept in self.values.items()}
-            self.is_padding = self.is_padding[owners]
-        self._arrange()
+        for level in self.levels:
+            level.select(rows)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
@@ -114,21 +168,21 @@ class RolloutCache:
         scaling: float,
     ) -> Float[Tensor, "rows heads_dim"]:
         """Attention of one layer over each row's prompt and tokens, this one included."""
-        kv_heads, longest = self.keys[layer].shape[1:3]
         place = self.num_tokens - 1
         self.own_keys[layer][:, :, place] = key
         self.own_values[layer][:, :, place] = value
         own_keys = self.own_keys[layer][:, :, : self.num_tokens]
         own_values = self.own_values[layer][:, :, : self.num_tokens]
-        grouped = (query * scaling).unflatten(1, (kv_heads, -1))
+        grouped = (query * scaling).unflatten(1, (key.shape[1], -1))
 
-        of_prompt = self._by_prompt(grouped) @ self.keys[layer].mT
-        if self.has_padding:
-            of_prompt.masked_fill_(self.is_padding, -torch.inf)
-        scores = torch.cat([self._by_row(of_prompt), grouped @ own_keys.mT], dim=-1)
-        weights = widened(scores).softmax(dim=-1).to(value.dtype)
-        shared = self._by_prompt(weights[..., :longest]) @ self.values[layer]
-        return (self._by_row(shared) + weights[..., longest:] @ own_values).flatten(1)
+        scores = [level.scores(layer, grouped) for level in self.levels]
+        scores.append(grouped @ own_keys.mT)
+        weights = widened(torch.cat(scores, dim=-1)).softmax(dim=-1).to(value.dtype)
+        *shared, own = weights.split([part.shape[-1] for part in scores], dim=-1)
+        read = own @ own_values
+        for level, part in zip(self.levels, shared, strict=True):
+            read = read + level.read(layer, part)
+        return read.flatten(1)
 
     def carry(self, layer: int, inputs: Tensor, recurrence: Recurrence) -> Tensor:
         """See `AttentionPlan`; the batch is the rows, with one token each."""
@@ -137,8 +191,45 @@ class RolloutCache:
         self.states[layer] = state
         return read
 
+
+class _Level:
+    """Segments that rows read, each of which has its keys and values once for all of its rows."""
+
+    def __init__(self, kept: _Kept, owners: Int[Tensor, " rows"]) -> None:
+        """Take over what was kept; `owners` is the segment of each row, in rising order."""
+        self.keys, self.values, self.owners = dict(kept.keys), dict(kept.values), owners
+        lengths = torch.tensor(kept.lengths, device=owners.device)
+        places = torch.arange(max(kept.lengths), device=owners.device)
+        self.is_padding = (places >= lengths[:, None])[:, None, None]
+        self.has_padding = bool(self.is_padding.any())
+        self._arrange()
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        """Keep these rows only, and the segments that have one."""
+        owners, self.owners = self.owners[rows].unique_consecutive(return_inverse=True)
+        if len(owners) < len(self.is_padding):
+            self.keys = {layer: keys[owners] for layer, keys in self.keys.items()}
+            self.values = {layer: kept[owners] for layer, kept in self.values.items()}
+            self.is_padding = self.is_padding[owners]
+        self._arrange()
+
+    def scores(
+        self, layer: int, queries: Float[Tensor, "rows kv_heads queries dim"]
+    ) -> Float[Tensor, "rows kv_heads queries seq"]:
+        """Products of each row's queries with its segment's keys; -inf at padding."""
+        found = self._by_segment(queries) @ self.keys[layer].mT
+        if self.has_padding:
+            found.masked_fill_(self.is_padding, -torch.inf)
+        return self._by_row(found)
+
+    def read(
+        self, layer: int, weights: Float[Tensor, "rows kv_heads queries seq"]
+    ) -> Float[Tensor, "rows kv_heads queries dim"]:
+        """Sums of its segment's values by each row's weights."""
+        return self._by_row(self._by_segment(weights) @ self.values[layer])
+
     def _arrange(self) -> None:
-        """Index rows as a rectangle of prompts by rollouts; where rows have left, one repeats."""
+        """Index rows as a rectangle of segments by rollouts; where rows have left, one repeats."""
         counts = self.owners.bincount()
         self.widest = int(counts.max())
         first = counts.cumsum(0) - counts
@@ -149,16 +240,16 @@ class RolloutCache:
         within = torch.arange(len(self.owners), device=counts.device) - first[self.owners]
         self.place_of_row = self.owners * self.widest + within
 
-    def _by_prompt(
+    def _by_segment(
         self, tensor: Float[Tensor, "rows kv_heads queries last"]
-    ) -> Float[Tensor, "prompts kv_heads all_queries last"]:
+    ) -> Float[Tensor, "segments kv_heads all_queries last"]:
         if self.rectangle is not None:
             tensor = tensor[self.rectangle]
-        by_prompt = tensor.unflatten(0, (-1, self.widest)).transpose(1, 2)
-        return by_prompt.flatten(2, 3)
+        by_segment = tensor.unflatten(0, (-1, self.widest)).transpose(1, 2)
+        return by_segment.flatten(2, 3)
 
     def _by_row(
-        self, tensor: Float[Tensor, "prompts kv_heads all_queries last"]
+        self, tensor: Float[Tensor, "segments kv_heads all_queries last"]
     ) -> Float[Tensor, "rows kv_heads queries last"]:
         by_row = tensor.unflatten(2, (self.widest, -1)).transpose(1, 2).flatten(0, 1)
         return by_row if self.rectangle is None else by_row[self.place_of_row]

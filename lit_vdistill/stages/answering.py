@@ -13,7 +13,7 @@ from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.prompt import EncodedPrompt
 from lit_vdistill.models.sharding import even_turns, is_sharded, shard
 from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
-from lit_vdistill.rollouts.engine import RolloutEngine, SamplingConfig, token_turns
+from lit_vdistill.rollouts.engine import RolloutEngine, SamplingConfig, medium_turns
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
 from lit_vdistill.tracking.predictions import Prediction, prompt_as_read
 from lit_vdistill.types import Rollout
@@ -86,18 +86,16 @@ class AnsweringModule(LightningModule):
         In turns within `sampling.max_tokens`.
         """
         assert self.policy is not None
-        sizes = [len(prompt.input_ids) for prompt in prompts]
-        bound = max(self.sampling.max_tokens, *sizes, 1)
-        seen: list[EncodedPrompt] = []
-        turns = token_turns(sizes, bound)
+        seen = list(prompts)
+        turns = medium_turns(prompts, 0, self.sampling.max_tokens)
         if is_sharded(tower_of(self.policy.model)):
             turns = even_turns(turns, self.device)
         with torch.no_grad():
             for turn in turns:
-                moved = [prompt.to(self.device) for prompt in prompts[turn]]
-                looked = encode_vision(self.policy.model, moved)
-                seen += [prompt.to(prompts[0].input_ids.device) for prompt in looked]
-        return seen[: len(prompts)]
+                moved = [prompts[i].to(self.device) for i in turn]
+                for i, prompt in zip(turn, encode_vision(self.policy.model, moved), strict=True):
+                    seen[i] = prompt.to(prompts[i].input_ids.device)
+        return seen
 
     def prediction(
         self,

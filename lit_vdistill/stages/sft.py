@@ -82,7 +82,7 @@ class SFTModule(VLMStage):
         ]
         self.pieces = cut(costs, turn.num_pieces, self.max_tokens)
         lengths = [len(row.completion_ids) for targets in self.targets for row in targets]
-        places = {item.shown or item.sample.id for item in items}
+        places = {item.prompt.medium or item.sample.id for item in items}
         # Over all processes: where weights are sharded, all make the calls of a check or none does.
         self.counts = processes.sum_over(
             {"tokens": float(sum(lengths)), "shared": float(len(lengths) - len(places))}
@@ -99,8 +99,7 @@ class SFTModule(VLMStage):
         weight = 1.0 if self.pieces[turn.piece] else 0.0
         prompts = [self.prompt_of(turn.window.items[i]).to(self.device) for i in indices]
         rows = [replace(r, prompt=n) for n, i in enumerate(indices) for r in self.targets[i]]
-        media = [turn.window.items[i].shown for i in indices]
-        prompts, rows = share_media(prompts, rows, media)
+        prompts, rows = share_media(prompts, rows)
         if self.counts["shared"]:
             self.verify_once(prompts, rows)
         scores = completion_logprobs(self.policy, prompts, rows)

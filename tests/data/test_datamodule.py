@@ -224,6 +224,7 @@ def test_a_loading_process_sends_copies_of_what_it_keeps(make_data, monkeypatch,
     sent = [data.train_set[index].prompt for index in (0, 0, 1)]
     kept = data.train_set._items[0].prompt
     assert all(torch.equal(prompt.pixels, kept.pixels) for prompt in sent)
+    assert {prompt.medium for prompt in sent} == {kept.medium} != {None}
     assert len({prompt.pixels.data_ptr() for prompt in sent}) == (3 if is_worker else 1)
     tensors = [name for name in kept.__slots__ if torch.is_tensor(getattr(kept, name))]
     assert set(tensors) > {"input_ids", "pixels"}

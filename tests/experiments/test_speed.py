@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.speed import arithmetic, contestants, report, steps
-from experiments.speed.cases import compare, grid_case, quick_case
+from experiments.speed.cases import compare, grid_case, questions, quick_case
 from experiments.speed.measure import peak_bytes
 from experiments.speed.networks import build_arena
 
@@ -34,6 +34,13 @@ def test_contestants_of_rollouts_sample_as_many_tokens(arena):
     ((*rollouts,),) = runs["shared"]()
     assert [len(rollout.completion_ids) for rollout in rollouts] == [5, 5]
     assert runs["stock"]().shape == (2, 5)
+
+
+def test_contestants_of_questions_draw_the_same(arena):
+    drawn = [run() for run in contestants.questions(arena).values()]
+    ids = [[[r.completion_ids for r in group] for group in groups] for groups in drawn]
+    assert ids[0] == ids[1] == ids[2]
+    assert {len(completion) for group in ids[0] for completion in group} == {5}
 
 
 def test_peak_memory_counts_what_is_alive_at_once():
@@ -96,6 +103,13 @@ def test_every_case_runs_and_is_reported(arena, tmp_path):
     assert (tmp_path / "grid.csv").read_text().count("\n") == 2
     assert (tmp_path / "steps.csv").read_text().count("\n") == 6
     assert (tmp_path / "speed.png").stat().st_size > 10_000
+
+
+@pytest.mark.matrix
+def test_questions_are_reported(arena):
+    figures = questions([arena], rounds=1)
+    assert figures["questions_2_vs_one_by_one"] > 0
+    assert "seconds/questions_2_nested" in report.quick_table(figures)
 
 
 @pytest.mark.matrix

@@ -12,7 +12,6 @@ from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import completion_logprobs
 from lit_vdistill.models.prompt import PromptFeatures, split_prompt
 from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
-from lit_vdistill.rollouts.shared_cache import PromptCache
 from tests.families import gradient_bound, stock_media, take_experts_in_turn
 
 COMPLETIONS = [(300, 301, 302, 303), (310,), (320, 321), (330, 331, 332, 333, 334, 335)]
@@ -228,7 +227,7 @@ def test_a_sharded_tower_is_called_for_text_too(family, prompts, tower_calls):
         looked = encode_vision(model.model, [prompts[1]])
         assert len(tower_calls) == 1
         completion_logprobs(model, looked, [Row(0, (305, 306))])
-        HFRolloutEngine(model, processor)._prefill(looked, PromptCache([len(looked[0].input_ids)]))
+        HFRolloutEngine(model, processor)._prefill(looked)
     assert len(tower_calls) == 1
     encode_vision(model.model, prompts)
     assert len(tower_calls) == 2

@@ -1,7 +1,8 @@
 """Rollouts on two CPU processes from weights sharded by ZeRO-3 or FSDP2: a program, not a test.
 
 python tests/rollouts/sharded_generate.py SHARDING FAMILY RANK FOLDER; what was drawn, and how, is
-written to `FOLDER/RANK.json`. The first process has one prompt without a medium, the second three.
+written to `FOLDER/RANK.json`. The first process has one prompt without a medium, the second four,
+of which the last asks about the first one's video.
 """
 
 import json
@@ -48,16 +49,16 @@ class Step(nn.Module):
 
 
 def prompts_of(processor, rank):
-    kinds = ["text"] if rank == 0 else ["video", "image", "video"]
+    shown = [("text", 0)] if rank == 0 else [("video", 0), ("image", 1), ("video", 2), ("video", 0)]
     edge = processor.video_processor.patch_size * processor.video_processor.merge_size * 2
     prompts = []
-    for index, kind in enumerate(kinds):
+    for index, (kind, seed) in enumerate(shown):
         content = [{"type": "text", "text": "Which shape is shown?"[: 12 + 9 * index]}]
         medium = None
         if kind != "text":
             content.insert(0, {"type": kind})
-            count = 2 + 2 * index if kind == "video" else 1
-            frames = np.random.default_rng(index).integers(0, 255, (count, edge, edge, 3), np.uint8)
+            count = 2 + 2 * seed if kind == "video" else 1
+            frames = np.random.default_rng(seed).integers(0, 255, (count, edge, edge, 3), np.uint8)
             medium = Medium(kind, frames, tuple(0.5 * i for i in range(count)))
         messages = [{"role": "user", "content": content}]
         prompts.append(encode_prompt(processor, messages, medium, f"{rank}-{index}"))

@@ -33,7 +33,7 @@ def test_sharded_weights_draw_what_whole_ones_do(tmp_path, sharding, family):
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         drawn, loss, norm = found["whole"]
-        assert (len(drawn["ids"]), found["turns"]) == [(1, 1), (3, 2)][rank]
+        assert (len(drawn["ids"]), found["turns"]) == [(1, 1), (4, 2)][rank]
         for one, its_loss, its_norm in found["gathered"] + found["in_step"]:
             assert one["ids"] == drawn["ids"]
             assert (its_loss, its_norm) == pytest.approx((loss, norm), rel=1e-4)

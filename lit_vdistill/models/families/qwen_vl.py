@@ -177,6 +177,7 @@ class QwenVL(Family):
             token_types=prompt.token_types[kept],
             pixels=prompt.pixels[: edge**2],
             grid_thw=prompt.input_ids.new_tensor([[1, edge, edge]]),
+            medium=None,
             features=None,
         )
 

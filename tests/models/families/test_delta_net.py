@@ -5,6 +5,7 @@ import torch
 from transformers.models.qwen3_5 import modeling_qwen3_5
 
 from lit_vdistill.models import shared_prefix
+from lit_vdistill.models.plans.groups import PrefixGroup
 from lit_vdistill.models.shared_prefix import PackedPlan
 from lit_vdistill.rollouts.shared_cache import PromptCache, RolloutCache
 from tests.families import gradient_bound
@@ -105,10 +106,11 @@ def test_rollouts_take_their_prompts_state_on_and_free_it_when_they_end(layers):
     shared.eval()
     with torch.no_grad():
         prompts = [torch.randn(1, n, shared.hidden_size) for n in (5, 90)]
-        cache = PromptCache([5, 90])
+        groups = [PrefixGroup(0, 5, (0,)), PrefixGroup(5, 90, (0,))]
+        cache = PromptCache(groups, torch.device("cpu"))
         shared(torch.cat(prompts, dim=1), attention_plan=cache)
         key = torch.zeros(2, 1, 90, 4)
-        cache.keys, cache.values = {3: key}, {3: key}
+        cache.trunks.add(3, [key[:1, :, :5], key[1:]], [key[:1, :, :5], key[1:]])
         rollouts = RolloutCache(cache, 2, 8)
         said = torch.randn(4, 8, shared.hidden_size)
         kept = torch.arange(4)

@@ -53,13 +53,13 @@ def test_neighbours_of_one_size_are_one_call(make_prompt, monkeypatch):
     model = load_model(VLMConfig("tiny/qwen3-vl"))
     depth = model.config.vision_config.depth
     processor = load_processor("tiny/qwen3-vl")
-    video = make_prompt(processor, "a", frames=8)
-    encode_vision(model.model, [video, video])
+    video, other = (make_prompt(processor, name, frames=8) for name in "ab")
+    encode_vision(model.model, [video, other])
     assert calls == [8] * depth
     calls.clear()
     wide = np.zeros((4, 64, 96, 3), dtype=np.uint8)
     content = [{"type": "video"}]
     medium = Medium("video", wide, (0.0, 0.5, 1.0, 1.5))
     wider = encode_prompt(processor, [{"role": "user", "content": content}], medium, "wide")
-    encode_vision(model.model, [video, wider, video])
+    encode_vision(model.model, [video, wider, other])
     assert calls == [4, 2, 4] * depth
