@@ -27,6 +27,21 @@ def test_configs_of_teachers_parse(capsys, path):
     assert yaml.safe_load(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("path", sorted(Path("configs/benchmarks").glob("*.yaml")), ids=str)
+def test_configs_of_benchmarks_parse(capsys, path):
+    behind = ("gpu", "pass_at_k", "rater")
+    first = ["--config", "configs/benchmarks/vstar.yaml"] if path.stem in behind else []
+    root = [] if path.stem == "lmms_eval" else ["--data_root", "runs"]
+    args = [*first, "--config", str(path), "--student", "tiny/qwen3-vl", *root]
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "run", *args, "--print_config"])
+    assert stop.value.code in (0, None)
+    told = yaml.safe_load(capsys.readouterr().out)
+    assert told["student"] == "tiny/qwen3-vl"
+    written = yaml.safe_load(path.read_text())
+    assert all(told[key] is not None for key in written if written[key] is not None)
+
+
 def printed(capsys, *args):
     with pytest.raises(SystemExit) as stop:
         main(["fit", *args, "--print_config"])
