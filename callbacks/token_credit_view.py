@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from lit_vdistill.data.batch import Item
-from lit_vdistill.responses.grammar import all_boxes, grounded_mentions, parse_response
+from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.stages import VISDModule
 from lit_vdistill.stages.replay import Replay, TokenView
 from lit_vdistill.stages.step import StepRecord
-from lit_vdistill.types import BoxAt
+from lit_vdistill.tracking.drawn_boxes import nearest_frame, predicted_boxes
 
 
 class TokenCreditView(Callback):
@@ -162,21 +161,12 @@ def _frames(item: Item, data: Any, text: str) -> list[dict[str, Any]]:
         )
     annotated = item.sample.evidence.boxes
     is_relative = data.train_set.box_units == "thousandths"
-    for kind, boxes in (("boxes", annotated), ("predicted", _predicted(text, annotated))):
+    predicted = predicted_boxes(parse_response(text, item.sample.envelope), annotated)
+    for kind, boxes in (("boxes", annotated), ("predicted", predicted)):
         for box in boxes:
-            at = 0.0 if box.time_s is None else box.time_s
-            nearest = min(frames, key=lambda frame: abs(frame["time_s"] - at))
+            nearest = frames[nearest_frame(box, medium.times_s)]
             sides = (nearest["width"], nearest["height"]) * 2
             scale = [side / 1000 if is_relative else 1.0 for side in sides]
             corners = [value * factor for value, factor in zip(box.box, scale, strict=True)]
             nearest[kind].append({"name": box.name, "box": corners})
     return frames
-
-
-def _predicted(text: str, annotated: Sequence[BoxAt]) -> list[BoxAt]:
-    """The boxes of a response; an answer's, which have no time, at that of the first true one."""
-    response = parse_response(text)
-    mentions = grounded_mentions(response.think)
-    named = [BoxAt(found.time_s, found.name, box) for found in mentions for box in found.boxes]
-    at = annotated[0].time_s if annotated else None
-    return [*named, *(BoxAt(at, "answer", box) for box in all_boxes(response.answer))]

@@ -1,17 +1,29 @@
 """The one command: `python -m lit_vdistill COMMAND …`, also installed as `lit-vdistill`."""
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from lit_vdistill.cli.export import export
 from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.data import tools
+from lit_vdistill.evaluation import tools as evaluation_tools
+from lit_vdistill.evaluation.report import report
 from lit_vdistill.pool import tools as pool_tools
 from lit_vdistill.served.vllm_server import serve
 from lit_vdistill.tracking import credit_page, judge_check
+
+
+def _evaluate(args: Sequence[str] = ()) -> None:
+    """Ask a student a benchmark's questions; it goes on where it was stopped (`… run --help`)."""
+    from lit_vdistill.cli import evaluation
+
+    evaluation.run(args)
+
 
 TRAINING_COMMANDS = {
     "fit": "train a stage",
@@ -24,6 +36,14 @@ TOOLS: dict[str, Any] = {
         "_help": "look at data before training on it",
         "check": tools.check,
         "world": tools.world,
+    },
+    "evaluate": {
+        "_help": "benchmarks: ask a student, score, compare two, check the files",
+        "run": _evaluate,
+        "score": evaluation_tools.score,
+        "compare": evaluation_tools.compare,
+        "check": evaluation_tools.check,
+        "report": report,
     },
     "export": export,
     "pool": {
@@ -54,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args[0] == "--version":
         sys.stdout.write(f"lit-vdistill {version('lit-vdistill')}\n")
         return
+    if args[:2] == ["evaluate", "run"]:
+        _evaluate(args[2:])
+        return
     if args[0] in TOOLS:
         _run_tool(args)
         return
@@ -75,7 +98,22 @@ def _run_tool(args: list[str]) -> None:
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     with mistakes_told(of=("lit_vdistill",)):
-        auto_cli(TOOLS, args=args, as_positional=False, prog=PROG)
+        auto_cli(TOOLS, args=_with_lists(args), as_positional=False, prog=PROG)
+
+
+def _with_lists(args: Sequence[str]) -> list[str]:
+    """`--runs A B` as the one argument that the parser takes for a list."""
+    line: list[str] = []
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        if arg != "--runs":
+            line.append(arg)
+            continue
+        named = list(takewhile(lambda one: not one.startswith("--"), rest))
+        rest = rest[len(named) :]
+        line.append(f"--runs={json.dumps(named)}")
+    return line
 
 
 def _put_the_users_modules_last() -> None:

@@ -4,10 +4,9 @@ Everything here is a collective: all processes call it equally often. With one p
 sent.
 """
 
+import sys
 from collections.abc import Mapping
-from typing import TypeVar
-
-import torch
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -19,8 +18,8 @@ def gather(value: Value) -> list[Value]:
     """
     if not _is_distributed():
         return [value]
-    values: list[Value | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
+    values: list[Value | None] = [None] * world_size()
+    _distributed().all_gather_object(values, value)
     return values  # type: ignore[return-value]
 
 
@@ -35,13 +34,20 @@ def sum_over(values: Mapping[str, float]) -> dict[str, float]:
 
 def rank() -> int:
     """This process among all."""
-    return torch.distributed.get_rank() if _is_distributed() else 0
+    return _distributed().get_rank() if _is_distributed() else 0
 
 
 def world_size() -> int:
     """How many processes there are."""
-    return torch.distributed.get_world_size() if _is_distributed() else 1
+    return _distributed().get_world_size() if _is_distributed() else 1
 
 
 def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+    """Tools that do without torch are one process."""
+    if "torch" not in sys.modules:
+        return False
+    return _distributed().is_available() and _distributed().is_initialized()
+
+
+def _distributed() -> Any:
+    return sys.modules["torch"].distributed

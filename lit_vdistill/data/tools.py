@@ -30,6 +30,8 @@ class Limits:
     """A question that has more characters with its options is reported."""
     max_overshoot_s: float = MAX_OVERSHOOT_S
     """Evidence that lies further behind its video's last frame is reported."""
+    blind_from: float = 1.0
+    """Mean quality of blind answers from which a question needs no medium."""
 
 
 def world(root: str, size: WorldConfig | None = None) -> None:
@@ -52,6 +54,8 @@ def check(
     test_path: str | None = None,
     pool_path: str | None = None,
     limits: Limits | None = None,
+    blind: str | None = None,
+    kept: str | None = None,
 ) -> None:
     """Check records and decode every medium once; exits with 1 when something is wrong.
 
@@ -62,8 +66,13 @@ def check(
         test_path: Test records; theirs may be in neither.
         pool_path: Teacher pool of the training records.
         limits: What is read of a medium, and what is too much; as in a run when left out.
+        blind: Predictions of `evaluate run --blind` on the training records: those that are right
+            without the medium are listed.
+        kept: Where the training records without those go.
     """
     limits = limits or Limits()
+    if kept is not None and blind is None:
+        raise SystemExit("error: kept: expected beside --blind, which says what is left out")
     paths = {"train": train_path, "val": val_path, "test": test_path}
     splits, problems = _records({k: v for k, v in paths.items() if v is not None}, limits)
     tasks = Counter(str(sample.task) for samples in splits.values() for sample in samples)
@@ -75,6 +84,8 @@ def check(
     problems += _overlap(splits, hashes)
     if pool_path is not None:
         problems += _check_pool(pool_path, splits["train"])
+    if blind is not None:
+        _report_blind(blind, splits["train"], limits.blind_from, kept)
     for problem in problems:
         sys.stdout.write(f"  {problem}\n")
     sys.stdout.write(f"{len(problems)} problems\n")
@@ -207,6 +218,18 @@ def _check_pool(path: str, samples: Sequence[VideoSample]) -> Iterator[BadSample
         BadSample(key, path, "matches no training sample") for key in pools if key not in ids
     )
     yield from (BadSample(key, path, "has no teacher response") for key in ids if key not in pools)
+
+
+def _report_blind(
+    path: str, samples: Sequence[VideoSample], quality_from: float, kept: str | None
+) -> None:
+    from lit_vdistill.data.blind import report_needless
+
+    try:
+        for line in report_needless(path, samples, quality_from, kept):
+            sys.stdout.write(f"{line}\n")
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: blind: {error}") from error
 
 
 def _unparsable(path: str, responses: Sequence[TeacherResponse]) -> Iterator[BadSample]:

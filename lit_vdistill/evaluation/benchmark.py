@@ -87,6 +87,9 @@ class Benchmark(ABC):
     scores: Mapping[str, str]
     """What each score is, in a few words, in the order of the report; those of items, and derived
     ones. Of the class, or of an instance where its switches change what a score is."""
+    right: ClassVar[str]
+    """The value of a verdict that is 1 for a right answer and 0 for another: of pass@k and mean@n.
+    A verdict without it is of a question that has no right answer."""
     needed: tuple[Needed, ...]
     published: ClassVar[tuple[Published, ...]] = ()
     remarks: tuple[str, ...] = ()
@@ -96,9 +99,9 @@ class Benchmark(ABC):
     def read(self, root: Path) -> tuple[list[VideoSample], list[BadSample]]:
         """The questions, and the records that are none.
 
-        Who reports counts each of the latter as an item that is wrong. So there is one for each
-        item: where several questions are scored together and one is broken, one for all of them,
-        and none of them is asked.
+        An evaluation stops at the latter: without them the denominator would be another. There is
+        one for each item: where several questions are scored together and one is broken, one for
+        all of them.
 
         Args:
             root: Folder of the official files.
@@ -111,6 +114,10 @@ class Benchmark(ABC):
     @abstractmethod
     def verdicts(self, answered: Sequence[Answered]) -> list[Verdict]:
         """What each answer is worth by itself."""
+
+    def by_rules(self) -> "Benchmark":
+        """The same without a model that rates answers, for what is shown as a run goes on."""
+        return self
 
     def items(self, answered: Sequence[Answered], verdicts: Sequence[Verdict]) -> list[ScoredItem]:
         """What is averaged; by default each question by itself.

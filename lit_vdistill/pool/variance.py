@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lit_vdistill.metrics.pass_at_k import guess_at_k, pass_at_k
 from lit_vdistill.pool.quality import lexical_quality
 from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.rewards import graded_quality
@@ -54,11 +55,11 @@ class Question:
         return [worth.quality for worth in self.pool]
 
     @property
-    def guess(self) -> float | None:
-        """Probability that a guess is right; None where there are no options."""
+    def num_options(self) -> int | None:
+        """What a guess chooses from; None where there are no options."""
         if self.sample.task == Task.BINARY:
-            return 0.5
-        return 1.0 / len(self.sample.options) if self.sample.options else None
+            return 2
+        return len(self.sample.options) or None
 
 
 def worth_of(sample: VideoSample, response: TeacherResponse) -> Worth:
@@ -112,14 +113,6 @@ def retention(questions: Sequence[Question]) -> dict[float, float]:
     return {t: sum(q >= t for q in found) / len(found) for t in THRESHOLDS} if found else {}
 
 
-def pass_at(k: int, right: int, drawn: int) -> float:
-    """Probability that of k responses one is right, from `right` among `drawn`, without bias.
-
-    The estimator of arXiv:2107.03374, 1 - C(n - c, k) / C(n, k).
-    """
-    return 1.0 - math.comb(drawn - right, k) / math.comb(drawn, k)
-
-
 def pass_curve(questions: Sequence[Question]) -> dict[int, tuple[float, float]]:
     """By k, pass@k of closed-ended questions and what guessing would have.
 
@@ -131,10 +124,10 @@ def pass_curve(questions: Sequence[Question]) -> dict[int, tuple[float, float]]:
     for k in range(1, longest + 1):
         able = [question for question in asked if len(question.pool) >= k]
         passed = [
-            pass_at(k, sum(q >= SUCCESS for q in question.qualities), len(question.pool))
+            pass_at_k(k, sum(q >= SUCCESS for q in question.qualities), len(question.pool))
             for question in able
         ]
-        guessed = [1.0 - (1.0 - (question.guess or 0.0)) ** k for question in able]
+        guessed = [guess_at_k(k, question.num_options) for question in able]
         found[k] = (statistics.mean(passed), statistics.mean(guessed))
     return found
 

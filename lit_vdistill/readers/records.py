@@ -185,22 +185,26 @@ def parse_record(raw: Any) -> VideoSample:
         task=Task(text_of(raw, "task")),
         question=text_of(raw, "question"),
         answer=text_of(raw, "answer"),
-        media=_source(media),
+        media=source_of(media),
         media_type=media_type_of(raw.get("media_type", "text" if media is None else "video")),
         options=tuple(
             expect(o, str, "options") for o in expect(raw.get("options", []), list, "options")
         ),
         as_written=expect(raw.get("as_written", ""), str, "as_written"),
         demonstration=expect(raw.get("demonstration", ""), str, "demonstration"),
-        evidence=_evidence(expect(raw.get("evidence", {}), dict, "evidence")),
-        facts=_facts(expect(raw.get("facts", {}), dict, "facts")),
+        evidence=evidence_of(expect(raw.get("evidence", {}), dict, "evidence")),
+        facts=facts_of(expect(raw.get("facts", {}), dict, "facts")),
         meta=expect(raw.get("meta", {}), dict, "meta"),
     )
     return checked(sample)
 
 
-def _source(raw: Any) -> Source | None:
-    """A path, or a dict that names a part of a file or the files of frames."""
+def source_of(raw: Any) -> Source | None:
+    """A path, or a dict that names a part of a file or the files of frames.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
     if raw is None or isinstance(raw, str):
         return raw
     keys = sorted(expect(raw, dict, "media"))
@@ -216,7 +220,12 @@ def _source(raw: Any) -> Source | None:
     )
 
 
-def _evidence(raw: Mapping[str, Any]) -> Evidence:
+def evidence_of(raw: Mapping[str, Any]) -> Evidence:
+    """The evidence that a dict holds; its boxes may have any units.
+
+    Raises:
+        ValueError: Names the key, what was expected and what came.
+    """
     spans = expect(raw.get("spans", []), list, "evidence.spans")
     boxes = expect(raw.get("boxes", []), list, "evidence.boxes")
     key_times = expect(raw.get("key_times", []), list, "evidence.key_times")
@@ -227,7 +236,8 @@ def _evidence(raw: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _facts(raw: Mapping[str, Any]) -> Facts:
+def facts_of(raw: Mapping[str, Any]) -> Facts:
+    """What is true in words, of the value of a record's `facts`."""
     if unknown := sorted(set(raw) - {field.name for field in fields(Facts)}):
         raise ValueError(f"unknown key 'facts.{unknown[0]}', expected things, words and asked")
     things = expect(raw.get("things", []), list, "facts.things")

@@ -8,30 +8,23 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel
 
 from lit_vdistill.data.batch import PromptBatch
 from lit_vdistill.models import meter
-from lit_vdistill.models.families import tower_of
-from lit_vdistill.models.forward import encode_vision
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.logprobs import TokenScores, verify_shared_prefix
 from lit_vdistill.models.prompt import EncodedPrompt
-from lit_vdistill.models.sharding import even_turns, is_sharded, shard
-from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
+from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.objectives.schedules import learning_rate_factor
 from lit_vdistill.rewards import Reward
 from lit_vdistill.rollouts.engine import (
-    RolloutEngine,
     SamplingConfig,
     check_rollouts,
-    token_turns,
 )
-from lit_vdistill.rollouts.hf_engine import HFRolloutEngine
+from lit_vdistill.stages.answering import AnsweringModule
 from lit_vdistill.stages.finite import gradient_error
 from lit_vdistill.stages.loop import StepLoop
 from lit_vdistill.stages.optimizer import (
@@ -46,14 +39,11 @@ from lit_vdistill.stages.optimizer import (
     with_decay,
 )
 from lit_vdistill.stages.validation import Validation, ValidationConfig, greedy_scores
-from lit_vdistill.tracking.predictions import Prediction
 from lit_vdistill.types import Rollout
 
 
-class VLMStage(StepLoop):
+class VLMStage(AnsweringModule, StepLoop):
     """A stage trains `policy`; subclasses say by which loss."""
-
-    policy: PreTrainedModel | None
 
     def __init__(
         self,
@@ -73,8 +63,7 @@ class VLMStage(StepLoop):
             validation: What is generated for held-out samples.
             optim: AdamW and its schedule.
         """
-        super().__init__()
-        self.policy_config, self.sampling, self.seed = policy, sampling, sampling.seed
+        super().__init__(policy, sampling)
         self.validation_config, self.optim_config = validation, optim
         self.max_tokens = optim.max_tokens
         self.rewards = list(rewards)
@@ -84,7 +73,6 @@ class VLMStage(StepLoop):
             )
         # Copies: what a callback anneals in the run must not move the scale that it is reported on.
         self.validation = Validation(deepcopy(self.rewards), validation.num_samples)
-        self.policy = None
         self.checkpoint: str | None = None
         """What the run goes on from, for networks that depend on it; Lightning keeps it to itself
         until it loads. The command says so."""
@@ -93,51 +81,6 @@ class VLMStage(StepLoop):
         """Results of the last validation, flat; `RunSummary` reads it."""
         self.validation_samples: dict[str, int] = {}
         """How many samples each of them is about."""
-
-    def configure_model(self) -> None:
-        """Load the networks once, inside the strategy's context so that it may shard them."""
-        if self.policy is None:
-            self._announce_zero3()
-            self.load_networks()
-            self._shard_networks()
-
-    def load_networks(self) -> None:
-        """Make all networks of the stage; a stage that has more than the policy adds its own."""
-        self.processor = load_processor(self.policy_config.path)
-        self.policy = load_model(self.policy_config)
-        make = self.sampling.engine or HFRolloutEngine
-        self.engine: RolloutEngine = make(self.policy, self.processor)
-
-    def _announce_zero3(self) -> None:
-        """Tell transformers that weights are sharded as they are loaded (DeepSpeed ZeRO-3).
-
-        Without it `from_pretrained` copies whole tensors into shards and fails on their sizes. The
-        announcement lasts as long as the object that makes it.
-        """
-        config = getattr(self.trainer.strategy, "config", None) if self._trainer else None
-        if isinstance(config, dict) and config.get("zero_optimization", {}).get("stage") == 3:
-            from transformers.integrations.deepspeed import HfDeepSpeedConfig
-
-            self._zero3 = HfDeepSpeedConfig(config)
-
-    def _shard_networks(self) -> None:
-        """Shard every network by FSDP2, where the strategy leaves that to the module.
-
-        Raises:
-            ValueError: When processes are meant to share a layer's work, which ours cannot.
-        """
-        if not self._trainer or not isinstance(self.trainer.strategy, ModelParallelStrategy):
-            return
-        mesh = self.trainer.strategy.device_mesh
-        if mesh["tensor_parallel"].size() > 1:
-            raise ValueError(
-                "strategy.tensor_parallel_size: expected 1 (weights are sharded over data_parallel "
-                f"only), got {mesh['tensor_parallel'].size()}; set it, and data_parallel_size to "
-                f"the number of all processes, {self.trainer.world_size}"
-            )
-        for network in self.children():
-            if any(True for _ in network.parameters()):
-                shard(network, mesh["data_parallel"])
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation, and see that answers come from the present weights."""
@@ -163,8 +106,7 @@ class VLMStage(StepLoop):
         for item, (answer,), others in zip(batch.items, answers, sampled, strict=True):
             if not item.is_padding:
                 scores = self.validation.update(item.sample, answer, others)
-                times = item.prompt.times_s
-                rows.append(Prediction(item.sample, answer, times, scores, others).row())
+                rows.append(self.prediction(item, answer, scores, others).row())
         return {"rows": rows}
 
     def on_validation_epoch_end(self) -> None:
@@ -192,7 +134,7 @@ class VLMStage(StepLoop):
         for item, (answer,) in zip(batch.items, groups, strict=True):
             if not item.is_padding:
                 scores = greedy_scores(answer.text, item.sample)
-                rows.append(Prediction(item.sample, answer, item.prompt.times_s, scores).row())
+                rows.append(self.prediction(item, answer, scores).row())
         return {"rows": rows}
 
     def on_train_start(self) -> None:
@@ -207,25 +149,6 @@ class VLMStage(StepLoop):
     def most_rollouts(self) -> int:
         """Completions of one prompt that are sampled together, at the most."""
         return max(1, self.validation_config.num_samples)
-
-    def look(self, prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
-        """Prompts as the policy's tower sees them, without a graph, where they were before.
-
-        In turns within `sampling.max_tokens`.
-        """
-        assert self.policy is not None
-        sizes = [len(prompt.input_ids) for prompt in prompts]
-        bound = max(self.sampling.max_tokens, *sizes, 1)
-        seen: list[EncodedPrompt] = []
-        turns = token_turns(sizes, bound)
-        if is_sharded(tower_of(self.policy.model)):
-            turns = even_turns(turns, self.device)
-        with torch.no_grad():
-            for turn in turns:
-                moved = [prompt.to(self.device) for prompt in prompts[turn]]
-                looked = encode_vision(self.policy.model, moved)
-                seen += [prompt.to(prompts[0].input_ids.device) for prompt in looked]
-        return seen[: len(prompts)]
 
     def verify_once(self, prompts: Sequence[EncodedPrompt], rows: Sequence[Row]) -> None:
         """Before anything is learnt: sharing the prompt must change nothing on real data.

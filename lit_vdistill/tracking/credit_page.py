@@ -7,12 +7,14 @@ is one file, needs no network, and escapes all text that a model wrote.
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_vdistill.tracking.credit_style import STYLE, css, token_colour
+from lit_vdistill.tracking.page.film import TRUE, DrawnBox, Frame, Picture, series
+from lit_vdistill.tracking.page.render import render
 
+_TEMPLATE = Path(__file__).with_name("credit_page.html.j2")
 _FULL = 1.0
 """|Δ| from which on a colour is full, and a change of credit that nothing bounds."""
 _TOLD = {
@@ -65,26 +67,63 @@ def credit_page(record: dict[str, Any], before: str | None = None, after: str | 
         before: File of the page about the rollout recorded before; None for the first.
         after: The same for the next.
     """
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(record["sample"])}</title>
-<style>{STYLE}</style></head><body>
-{_navigation(before, after)}
-<h1>Token credit: {escape(record["sample"])}, rollout {int(record["rollout"])}</h1>
-{_facts(record)}
-{_frames(record["frames"])}
-{_legend(record)}
-<div class="views">
-{"".join(_sections(record))}
-</div>
-{_siblings(record)}
-{_navigation(before, after)}
-</body></html>
-"""
+    bound = _bound(record)
+    values = {
+        "title": f"Token credit: {record['sample']}, rollout {int(record['rollout'])}",
+        "lead": "",
+        "before": before,
+        "after": after,
+        "facts": _facts(record),
+        "frames": [_frame(frame) for frame in record["frames"]],
+        "has_predicted": any(frame.get("predicted") for frame in record["frames"]),
+        "ratio_scale": _scale(_FULL, 2),
+        "credit_scale": _scale(bound, 3),
+        "credit_end": "and beyond" if record["clip"] is None else "its bound",
+        "views": list(_views(record)),
+        "siblings": _siblings(record),
+    }
+    return render(_TEMPLATE, values)
 
 
-def _sections(record: dict[str, Any]) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class ColouredToken:
+    """A token over its number, the ground coloured by who is for it."""
+
+    token: str
+    value: float
+    full: float
+    """Size of the value from which on the colour is full."""
+    digits: int
+
+    @property
+    def shown(self) -> str:
+        """The token; blanks alone are seen."""
+        token = self.token if self.token.strip(" ") else self.token.replace(" ", "␣")
+        return token.replace("\n", "⏎")
+
+    @property
+    def ends_line(self) -> bool:
+        """Whether a line ends behind it."""
+        return self.token.endswith("\n")
+
+    @property
+    def number(self) -> str:
+        """The value, with one sign where it rounds to zero."""
+        return f"{self.value:+z.{self.digits}f}"
+
+    @property
+    def kind(self) -> str:
+        """Of `page.css`."""
+        return "for" if self.value > 0 else "against"
+
+    @property
+    def share(self) -> str:
+        """How much of the full colour it has, in per cent; beyond 100 it stays full."""
+        share = min(abs(self.value / self.full), 1.0) if self.full else 0.0
+        return f"{100 * share:.4g}"
+
+
+def _views(record: dict[str, Any]) -> Iterator[tuple[str, list[ColouredToken]]]:
     """What the step used, and beside it what it would be without the judge's words."""
     tokens, told, unjudged = (
         record[name] for name in ("tokens", "log_ratio", "unjudged_log_ratio")
@@ -92,16 +131,28 @@ def _sections(record: dict[str, Any]) -> Iterator[str]:
     name, equation = _told(record), "Eq. 22"
     if unjudged is not None:
         equation = "Eq. 30"
-        yield _section(f"Δ, {_TOLD['evidence']} (Eq. 29)", tokens, unjudged)
-    yield _section(f"Δ, {name} ({equation})", tokens, told)
+        yield f"Δ, {_TOLD['evidence']} (Eq. 29)", _coloured(tokens, unjudged)
+    yield f"Δ, {name} ({equation})", _coloured(tokens, told)
     if unjudged is not None:
         added = [late - early for late, early in zip(told, unjudged, strict=True)]
-        yield _section("δ, what the judge's feedback adds (Eq. 31)", tokens, added)
+        yield "δ, what the judge's feedback adds (Eq. 31)", _coloured(tokens, added)
     # Less blame is for a token as more praise is: with A < 0 a weight above 1 is against it.
     factor = record["mix"] if record["advantage"] > 0 else -record["mix"]
     moved = [factor * (weight - 1) for weight in record["weights"]]
     title = "Credit, λ (m - 1) × sign of A (Eq. 26)"
-    yield _section(title, tokens, moved, full=_bound(record), digits=3)
+    yield title, _coloured(tokens, moved, full=_bound(record), digits=3)
+
+
+def _coloured(
+    tokens: Sequence[str], values: Sequence[float], full: float = _FULL, digits: int = 2
+) -> list[ColouredToken]:
+    pairs = zip(tokens, values, strict=True)
+    return [ColouredToken(token, value, full, digits) for token, value in pairs]
+
+
+def _scale(full: float, digits: int) -> list[ColouredToken]:
+    """What a colour means; the same in every view, whichever sign the advantage has."""
+    return [ColouredToken("", share * full, full, digits) for share in (-1.0, -0.5, 0.0, 0.5, 1.0)]
 
 
 def _told(record: dict[str, Any]) -> str:
@@ -116,15 +167,7 @@ def _bound(record: dict[str, Any]) -> float:
     return _FULL if record["clip"] is None else record["mix"] * record["clip"]
 
 
-def _navigation(before: str | None, after: str | None) -> str:
-    links = ((before, "← previous rollout"), (after, "next rollout →"))
-    parts = (
-        f'<a href="{escape(name)}">{text}</a>' if name else "<span></span>" for name, text in links
-    )
-    return f"<nav>{''.join(parts)}</nav>" if before or after else ""
-
-
-def _facts(record: dict[str, Any]) -> str:
+def _facts(record: dict[str, Any]) -> dict[str, Any]:
     facts = {
         "question": record["question"],
         "true answer": record["answer"],
@@ -136,8 +179,7 @@ def _facts(record: dict[str, Any]) -> str:
     }
     if record["conditioning"] == "feedback":
         facts["judge"] = record["feedback"] or "no feedback: the judge failed"
-    rows = (f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
-    return f"<dl>{''.join(rows)}</dl>"
+    return facts
 
 
 def _clip(clip: float | None) -> str:
@@ -154,90 +196,27 @@ def _parts(rewards: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in rewards.items())
 
 
-def _legend(record: dict[str, Any]) -> str:
-    """What a colour means; the same in every section, whichever sign the advantage has."""
-
-    def scale(full: float, digits: int) -> str:
-        shares = (-1.0, -0.5, 0.0, 0.5, 1.0)
-        spans = "".join(_token("", share * full, full, digits) for share in shares)
-        return f'<span class="tokens">{spans}</span>'
-
-    end = "and beyond" if record["clip"] is None else "its bound"
-    return (
-        f'<p class="note">Blue: the teacher is for the token, which it finds more probable than '
-        f"the student does; the step raises it more, or lowers it less. Orange: it is against it."
-        f"<br>Δ and δ: {scale(_FULL, 2)} and beyond."
-        f"<br>Credit: {scale(_bound(record), 3)} {end}.</p>"
-    )
-
-
-def _section(
-    title: str,
-    tokens: Sequence[str],
-    values: Sequence[float],
-    full: float = _FULL,
-    digits: int = 2,
-) -> str:
-    pairs = zip(tokens, values, strict=True)
-    spans = "".join(_token(token, value, full, digits) for token, value in pairs)
-    return f'<section><h2>{escape(title)}</h2><div class="tokens">{spans}</div></section>'
-
-
-def _token(token: str, value: float, full: float, digits: int) -> str:
-    """A token over its number; a line ends behind one that ends a line, blanks alone are seen."""
-    shown = escape((token if token.strip(" ") else token.replace(" ", "␣")).replace("\n", "⏎"))
-    colour = css(token_colour(value / full if full else 0.0))
-    return (
-        f'<span class="token" style="background:{colour}">{shown}'
-        f"<small>{value:+z.{digits}f}</small></span>{'<br>' * token.endswith(chr(10))}"
-    )
-
-
-def _siblings(record: dict[str, Any]) -> str:
+def _siblings(record: dict[str, Any]) -> list[dict[str, Any]]:
     """Every rollout of the prompt with what it was paid, this one marked."""
-    shown = {record["rollout"]: "shown"}
-    rows = "".join(
-        f"<li class='{shown.get(sibling['rollout'], '')}'>"
-        f"<strong>rollout {int(sibling['rollout'])}: reward {sibling['reward']:.3f}, "
-        f"A {sibling['advantage']:+.3f}</strong> ({escape(_parts(sibling['rewards']))})"
-        f"<p>{escape(sibling['text'])}</p></li>"
+    return [
+        {
+            "title": f"rollout {int(sibling['rollout'])}: reward {sibling['reward']:.3f}, "
+            f"A {sibling['advantage']:+.3f}",
+            "parts": _parts(sibling["rewards"]),
+            "text": sibling["text"],
+            "is_shown": sibling["rollout"] == record["rollout"],
+        }
         for sibling in record.get("siblings", [])
-    )
-    return f"<h2>The rollouts of this prompt</h2><ol>{rows}</ol>" if rows else ""
+    ]
 
 
-def _frames(frames: Sequence[dict[str, Any]]) -> str:
-    if not frames:
-        return ""
-    predicted = "dashed" if any(frame.get("predicted") for frame in frames) else "none with a time"
-    return (
-        '<p class="note">Boxes: <strong class="annotated">annotated, solid</strong>; '
-        f'<strong class="predicted">of this rollout, {predicted}</strong>; each on the frame '
-        f'nearest in time.</p><div class="frames">{"".join(map(_figure, frames))}</div>'
-    )
-
-
-def _figure(frame: dict[str, Any]) -> str:
+def _frame(frame: dict[str, Any]) -> Frame:
     """A frame with its time and the boxes at that time, named below it."""
-    width, height = int(frame["width"]), int(frame["height"])
-    kinds = {"annotated": frame["boxes"], "predicted": frame.get("predicted", [])}
-    corners = [(kind, box["box"]) for kind, found in kinds.items() for box in found]
-    # All halos first: of equal boxes both are seen.
-    edges = [("halo", box) for _, box in corners] + corners
-    boxes = "".join(_rectangle(kind, box) for kind, box in edges)
-    names = "".join(
-        f'<div class="{kind}">{escape(box["name"])}</div>'
-        for kind, found in kinds.items()
-        for box in found
+    picture = Picture(
+        f"data:image/png;base64,{frame['png']}", int(frame["width"]), int(frame["height"])
     )
-    return (
-        f'<figure><svg viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
-        f'href="data:image/png;base64,{escape(frame["png"])}"/>{boxes}</svg>'
-        f"{frame['time_s']:.1f} s{names}</figure>"
-    )
-
-
-def _rectangle(kind: str, box: Sequence[float]) -> str:
-    x1, y1, x2, y2 = box
-    width, height = max(x2 - x1, 0), max(y2 - y1, 0)
-    return f'<rect class="{kind}" x="{x1:g}" y="{y1:g}" width="{width:g}" height="{height:g}"/>'
+    kinds = {TRUE: frame["boxes"], series(0): frame.get("predicted", [])}
+    boxes = [
+        DrawnBox(kind, box["name"], tuple(box["box"])) for kind in kinds for box in kinds[kind]
+    ]
+    return Frame(picture, frame["time_s"], tuple(boxes))

@@ -9,6 +9,7 @@ from statistics import mean
 import pytest
 
 from lit_vdistill.__main__ import main
+from lit_vdistill.metrics.pass_at_k import pass_at_k
 from lit_vdistill.pool.agreement import AdaptiveConfig, Disagreement, agreements
 from lit_vdistill.pool.report import telling_example
 from lit_vdistill.pool.scoring import BoxConfig, PoolScorer
@@ -18,7 +19,6 @@ from lit_vdistill.pool.variance import (
     Worth,
     best_of,
     by_task,
-    pass_at,
     pass_curve,
     price_of_more,
     retention,
@@ -69,7 +69,7 @@ def test_pass_at_k_and_the_best_of_k_against_all_choices(drawn, right):
         chosen = list(combinations(qualities, k))
         assert len(chosen) == comb(drawn, k)
         passed = mean(max(some) >= 0.5 for some in chosen)
-        assert pass_at(k, right, drawn) == pytest.approx(passed)
+        assert pass_at_k(k, right, drawn) == pytest.approx(passed)
         assert best_of(k, qualities) == pytest.approx(mean(max(some) for some in chosen))
 
 

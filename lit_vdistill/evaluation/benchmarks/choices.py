@@ -9,7 +9,7 @@ from lit_vdistill.evaluation.benchmarks.answers import NO_LETTER, read_choice
 class ChoiceBenchmark(Benchmark):
     """Accuracy; an answer whose letter cannot be read is wrong, and stays in the denominator."""
 
-    headline = "accuracy"
+    headline = right = "accuracy"
 
     def verdicts(self, answered: Sequence[Answered]) -> list[Verdict]:
         """See `Benchmark`."""

@@ -18,6 +18,7 @@ class SpanBenchmark(Benchmark):
     """
 
     headline = "mIoU"
+    right = "R1@0.5"
     scores: Mapping[str, str] = {
         "mIoU": "mean temporal IoU",
         **{f"R1@{m}": f"share of queries with an IoU of {m}" for m in THRESHOLDS},

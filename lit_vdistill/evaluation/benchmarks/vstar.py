@@ -103,6 +103,7 @@ class VStar(Benchmark):
 
     name = "vstar"
     headline = "mAM"
+    right = "acc"
     scores: Mapping[str, str] = {
         "mAM": "mean of AM over both chains",
         "mLGM": "mean of LGM over both chains; may exceed 1",
@@ -187,6 +188,10 @@ class VStar(Benchmark):
             _rated(ratings, place) if _kind(one) == "vqa" else _placed(one)
             for place, one in enumerate(answered)
         ]
+
+    def by_rules(self) -> "VStar":
+        """See `Benchmark`."""
+        return self if self.rater is None else VStar(None, self.is_official)
 
     def items(self, answered: Sequence[Answered], verdicts: Sequence[Verdict]) -> list[ScoredItem]:
         """See `Benchmark`."""

@@ -11,6 +11,10 @@ from lit_vdistill.responses.geometry import temporal_iou
 from lit_vdistill.responses.grammar import parse_response, time_span
 from lit_vdistill.tasks import Task
 from lit_vdistill.types import VideoSample
+from lit_vdistill.world.build import build_world
+from lit_vdistill.world.config import WorldConfig
+
+_RIGHT_FROM = 0.5
 
 
 class World(Benchmark):
@@ -18,29 +22,34 @@ class World(Benchmark):
 
     name = "world"
     headline = "score"
+    right = "right"
     scores = {
         "score": "the task's metric; of open questions mean ROUGE-1/2/L F1",
         "format_rate": "share of responses whose envelope is valid",
         "tIoU": "mean temporal IoU of the questions that ask for a segment",
         "facts": "share of asked facts that answers to open questions state",
+        "right": f"share of answers to closed questions with a score of {_RIGHT_FROM}",
     }
     remarks = (
         "Rendered videos of moving shapes with known truth, no public benchmark.",
         "Answers are read strictly, as training reads them: outside a valid envelope all is wrong.",
     )
 
-    def __init__(self, file: str = "test.jsonl") -> None:
+    def __init__(self, file: str = "test.jsonl", world: WorldConfig | None = None) -> None:
         """Choose the records.
 
         Args:
             file: Below the root.
+            world: Rendered into the root where it is missing; None for records that are there.
         """
-        self.file = file
+        self.file, self.world = file, world
         how = "python -m lit_vdistill data world"
         self.needed = (Needed(file, "questions, nine a video", how), Needed("videos", "mp4", how))
 
     def read(self, root: Path) -> tuple[list[VideoSample], list[BadSample]]:
         """See `Benchmark`; any file in our own format will do."""
+        if self.world is not None:
+            build_world(root, self.world)
         samples, bad = read_records(root / self.file, key="data_root")
         return [_grouped(sample) for sample in samples], bad
 
@@ -65,6 +74,8 @@ def _verdict(one: Answered) -> Verdict:
         parse_response(one.text, one.sample.envelope),
     )
     values = {name: found[name] for name in ("score", "format_rate", "facts") if name in found}
+    if one.sample.task.is_closed_ended:
+        values["right"] = float(found["score"] >= _RIGHT_FROM)
     if one.sample.task.answers_span:
         span = time_span(parsed.answer) if parsed.problem is None else None
         truth = one.sample.evidence.spans[0]
