@@ -15,7 +15,8 @@ class PromptConfig:
     template: str = "grounded"
     """`grounded` (states the grammar behind the question), `instructed` (in a system text a task),
     `short` (the bare question), or a YAML file with some of the keys `name`, `system` (a text, or
-    one by task), `instructions` (a text by task) and `keeps_question` (options as written)."""
+    one by task), `instructions` (a text by task), `keeps_question` (options as written)
+    and `questions` (what stands for question and options, by a benchmark's kind or by task)."""
     box_units: BoxUnits | None = None
     """Units of boxes in text, the pool's too: `pixels` of the frame the model sees (Qwen2.5-VL),
     `thousandths` of width and height (Qwen3-VL, Qwen3.5, InternVL), null: those of its family."""

@@ -58,3 +58,13 @@ def test_a_small_set(name, tmp_path):
     # Instants, and boxes in whole thousandths, cost a little.
     assert headline(benchmark, right) > 0.7
     assert headline(benchmark, [Answered(one, "", "undecodable") for one in told]) == 0.0
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_rows_of_the_papers_are_fractions_of_its_own_scores(name):
+    benchmark = BENCHMARKS[name]
+    assert benchmark.headline in benchmark.scores
+    for row in benchmark.published:
+        assert {key.rpartition("/")[2] for key in row.values} <= set(benchmark.scores)
+        assert all(0 <= value <= 1 for value in row.values.values())
+        assert row.source.startswith(("VISD Table", "R-MSD Table"))

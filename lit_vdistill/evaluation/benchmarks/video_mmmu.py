@@ -48,10 +48,8 @@ _TOLD = {
     "adaptation": "The video teaches what the question needs; its picture is at the video's end.",
     BEFORE: "Its picture is what the video shows.",
 }
-_RMSD = {
-    "GPT-4o": (61.2,),
-    "Gemini-2.5-Pro": (83.6,),
-    "Seed1.5-VL": (81.4,),
+_RMSD = {"GPT-4o": (61.2,), "Gemini-2.5-Pro": (83.6,), "Seed1.5-VL": (81.4,)}
+_RMSD_64 = {
     "Qwen3-VL-2B": (39.5,),
     "Qwen3-VL-4B": (55.4,),
     "SFT+RL-4B": (55.9,),
@@ -90,7 +88,8 @@ class VideoMMMU(ChoiceBenchmark):
         "lost": "share of adaptation that is right before the lecture alone",
     }
     published = (
-        *rows_of_table("R-MSD Table 1, 64 frames", ("accuracy",), _RMSD),
+        *rows_of_table("R-MSD Table 1", ("accuracy",), _RMSD),
+        *rows_of_table("R-MSD Table 1, 64 frames", ("accuracy",), _RMSD_64),
         *rows_of_table("VISD Table 2", _COLUMNS, _VISD),
     )
     remarks = (

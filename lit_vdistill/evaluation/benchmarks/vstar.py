@@ -60,9 +60,8 @@ _VISD = {
     "VisionCoach-7B": (61.2, 25.4, 25.4, 27.1, 5.3, 34.3, 47.5),
     "VISD-7B": (61.9, 26.8, 27.2, 26.7, 6.3, 35.1, 48.9),
 }
-_RMSD = {
-    "Sa2VA-8B": (0.1, 0.0, 32.3, 37.5),
-    "Open-o3-Video": (24.5, 24.0, 25.4, 6.0),
+_RMSD = {"Sa2VA-8B": (0.1, 0.0, 32.3, 37.5), "Open-o3-Video": (24.5, 24.0, 25.4, 6.0)}
+_RMSD_64 = {
     "Qwen3-VL-4B": (21.3, 18.5, 22.3, 5.0),
     "R-MSD-4B": (25.2, 23.4, 24.8, 7.0),
 }
@@ -130,7 +129,8 @@ class VStar(Benchmark):
     )
     published = (
         *rows_of_table("VISD Table 1", _WHOLE, _VISD),
-        *rows_of_table("R-MSD Table 2, 64 frames", _PLACES, _RMSD),
+        *rows_of_table("R-MSD Table 2", _PLACES, _RMSD),
+        *rows_of_table("R-MSD Table 2, 64 frames", _PLACES, _RMSD_64),
     )
     remarks: tuple[str, ...] = (
         "Boxes are compared in units of the frames that the model sees; the official script "

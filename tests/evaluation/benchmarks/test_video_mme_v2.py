@@ -90,6 +90,14 @@ def test_a_whole_set_by_hand(tmp_path):
     assert items[1].questions == ("002-1", "002-2", "002-3", "002-4")
 
 
+@pytest.mark.parametrize(
+    ("level", "groups"), [(2.0, ["level/2"]), (None, []), ("None", []), (float("nan"), [])]
+)
+def test_a_level_may_be_missing_or_come_from_a_table_of_floats(tmp_path, level, groups):
+    samples, _ = read(tmp_path, group(level=level))
+    assert [name for name in samples[0].meta["groups"] if "level" in name] == groups
+
+
 def test_what_cannot_be_read_is_wrong_and_neither_minus_one_nor_right(tmp_path):
     rows = [*group(), *group(video="002", kind="logic")]
     samples, _ = read(tmp_path, rows)

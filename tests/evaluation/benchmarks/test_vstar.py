@@ -8,6 +8,7 @@ from lit_vdistill.evaluation.benchmarks.vstar import Rater, VStar
 from lit_vdistill.evaluation.benchmarks.vstar_record import KINDS, questions_of
 from lit_vdistill.judge.served_judge import OpenAIRater
 from lit_vdistill.tasks import Task
+from tests.metrics.test_vstar import TWO_ITEMS
 
 RECORD = {
     "vid": "5587257558", "domain": "Animals", "fps": 29.97, "width": 1280, "height": 720,
@@ -104,14 +105,7 @@ def scores(benchmark, *names, group=None):
 
 def test_two_items_by_hand():
     found = scores(VStar(Scripted()), "A", "B")
-    expected = {
-        "acc": 0.5, "tIoU_1": 0.25, "tIoU_2": 0.5, "vIoU_1": 1 / 12, "vIoU_2": 0.625,
-        "AM_1": 0.27778, "AM_2": 0.54167, "mAM": 0.4097, "LGM_1": 0.3559, "LGM_2": 0.7890,
-        "mLGM": 0.5725, "AP@0.1_1": 0.25, "AP@0.5_2": 0.75, "R@0.5_1": 0.5, "R@0.7_2": 0.0,
-        "joint/what_when_1": 0.5, "joint/what_where_1": 0.5, "joint/all_2": 0.5,
-        "joint/when_where_2": 1.0,
-    }  # fmt: skip
-    assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-4)
+    assert {key: found[key] for key in TWO_ITEMS} == pytest.approx(TWO_ITEMS, abs=1e-4)
     assert found.keys() == VStar.scores.keys()
 
 
