@@ -53,6 +53,12 @@ def test_tool_commands(command, world, tmp_path, capsys):
     args = shlex.split(
         command.replace("runs/world", str(world)).replace("my_world", f"{tmp_path}/w")
     )
+    if args[:2] == ["evaluate", "run"]:
+        small = ["--benchmark.world=null", "--data_root", str(world), "--cache_dir=null"]
+        student = ["--student=experiments/stage1/student", "--run_dir", str(tmp_path)]
+        main([*args, *small, *student, "--limit=9"])
+        assert "on world: 9 questions" in " ".join(capsys.readouterr().out.split())
+        return
     counts = [f"--size.{split}_videos=1" for split in ("train", "val", "test")]
     small = counts if args[1] == "world" else []
     main([*args, *small])

@@ -32,8 +32,13 @@ BOX_TOLERANCE = 0.01
 """Share of the frame by which a box may overshoot it: annotators round. It is cut at the edge."""
 
 
-def checked(sample: VideoSample) -> VideoSample:
+def checked(sample: VideoSample, *, keeps_boxes: bool = False) -> VideoSample:
     """A sample that carries what its task needs, its boxes within the frame.
+
+    Args:
+        sample: As it was read.
+        keeps_boxes: Whether boxes stay as annotated, beyond the frame too, as a benchmark scores
+            them.
 
     Raises:
         ValueError: Names the key, what was expected and what came.
@@ -53,6 +58,8 @@ def checked(sample: VideoSample) -> VideoSample:
             raise ValueError(
                 f"'evidence.spans' must have 0 <= start <= end, both finite, got [{start}, {end}]"
             )
+    if keeps_boxes:
+        return sample
     boxes = tuple(replace(item, box=_within_frame(item.box)) for item in sample.evidence.boxes)
     if boxes == sample.evidence.boxes:
         return sample

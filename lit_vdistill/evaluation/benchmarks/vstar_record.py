@@ -85,7 +85,8 @@ def questions_of(raw: Any, item: str) -> list[VideoSample]:
                     media=f"videos/{vid}.mp4",
                     evidence=evidence,
                     meta={**meta, "duration_s": length_s},
-                )
+                ),
+                keeps_boxes=True,
             )
         )
     return asked

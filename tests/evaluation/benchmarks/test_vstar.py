@@ -62,6 +62,11 @@ ANSWERS = {
 }
 
 
+def test_a_box_beyond_the_frame_stays_as_annotated():
+    made = questions_of(record((0, 9), [(3, (-50, 0, 1100, 500))], 30), "x")
+    assert [found.box for found in made[2].evidence.boxes] == [(-0.05, 0.0, 1.1, 0.5)]
+
+
 class Scripted:
     """Rates the answers of the specification's items."""
 
