@@ -229,7 +229,6 @@ def test_a_record_has_five_questions():
         ({"bboxes": {"4_120": {}}}, "'bboxes' must be a list"),
         ({"bboxes": [box(4.5, WHOLE)]}, "'bboxes.timestamp' must be a whole second, got 4.5"),
         ({"bboxes": [box("4", WHOLE)]}, "'bboxes.timestamp' must be a number"),
-        ({"bboxes": [box(4, (0, 0, 9000, 10))]}, "'evidence.boxes' must be shares"),
         ({"bboxes": [box(4, (0, 0, None, 10))]}, "'bboxes' must be a list of 4 numbers"),
         ({"answer": ""}, "'answer' must not be empty"),
         ({"domain": 3}, "'domain' must be a str"),
