@@ -44,6 +44,8 @@ def score_run(folder: Path, benchmark: Benchmark, blind: Path | None = None) -> 
         )
     answered = [Answered(one.sample, one.text, one.problem) for one in stored]
     verdicts = benchmark.verdicts(answered)
+    drawn = _drawn(benchmark, stored, verdicts)
+    verdicts = [_with_mean(verdict, drawn.get(i)) for i, verdict in enumerate(verdicts)]
     items = benchmark.items(answered, verdicts)
     jsonl.write(folder / ITEMS, map(asdict, items))
     found = {
@@ -58,10 +60,10 @@ def score_run(folder: Path, benchmark: Benchmark, blind: Path | None = None) -> 
             group: estimates([item for item in items if group in item.groups], benchmark)
             for group in sorted({group for item in items for group in item.groups})
         },
-        "descriptions": dict(benchmark.scores),
+        "descriptions": {**benchmark.scores, **_descriptions(benchmark, drawn)},
         "remarks": [*_of_run(settings), *benchmark.remarks],
         "published": [asdict(row) for row in benchmark.published],
-        "pass_at_k": _sampled(benchmark, stored, verdicts),
+        "pass_at_k": _pass_at_k(list(drawn.values())),
         "blind": None if blind is None else _blind(blind, benchmark),
     }
     write_scores(folder, found)
@@ -165,23 +167,45 @@ def _of_run(settings: Mapping[str, Any]) -> list[str]:
     return told + (["Asked without the media."] if settings["blind"] else [])
 
 
-def _sampled(
+def _drawn(
     benchmark: Benchmark, stored: Sequence[StoredPrediction], verdicts: Sequence[Verdict]
-) -> dict[str, Any] | None:
-    """pass@k over the sampled answers, every k; None where none were drawn."""
+) -> dict[int, SampledQuestion]:
+    """How often the sampled answers to each question are right, by its place; none if none is."""
     name = benchmark.right
-    asked = [one for one, verdict in zip(stored, verdicts, strict=True) if name in verdict.values]
-    counts = {len(one.sampled) for one in asked if one.text or one.sampled}
-    if not asked or counts <= {0}:
-        return None
+    asked = {i: one for i, one in enumerate(stored) if name in verdicts[i].values}
+    counts = {len(one.sampled) for one in asked.values() if one.text or one.sampled}
+    if counts <= {0}:
+        return {}
     (n,) = counts
-    flat = [Answered(one.sample, text) for one in asked for text in one.sampled]
-    values = iter(benchmark.verdicts(flat))
-    questions = []
-    for one in asked:
+    texts = [Answered(one.sample, text) for one in asked.values() for text in one.sampled]
+    values = iter(benchmark.verdicts(texts))
+    drawn = {}
+    for i, one in asked.items():
         rights = sum(next(values).values[name] >= 1 for _ in one.sampled)
         options = benchmark.num_options(one.sample)
-        questions.append(SampledQuestion(n, rights, cluster_of(one.sample), options))
+        drawn[i] = SampledQuestion(n, rights, cluster_of(one.sample), options)
+    return drawn
+
+
+def _with_mean(verdict: Verdict, drawn: SampledQuestion | None) -> Verdict:
+    """With mean@n among the values, so that students are compared by it."""
+    if drawn is None:
+        return verdict
+    mean = {f"mean@{drawn.drawn}": drawn.correct / drawn.drawn}
+    return Verdict({**verdict.values, **mean}, verdict.problem)
+
+
+def _descriptions(benchmark: Benchmark, drawn: Mapping[int, SampledQuestion]) -> dict[str, str]:
+    return {
+        f"mean@{one.drawn}": f"share of sampled answers whose '{benchmark.right}' is 1"
+        for one in drawn.values()
+    }
+
+
+def _pass_at_k(questions: Sequence[SampledQuestion]) -> dict[str, Any] | None:
+    """pass@k over the sampled answers, every k; None where none were drawn."""
+    if not questions:
+        return None
     curve = pass_curve(questions)
     return {
         "questions": len(questions),

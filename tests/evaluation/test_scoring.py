@@ -47,7 +47,10 @@ def test_a_score_that_cannot_be_derived_is_left_out(tmp_path, make_sample):
 
 def test_pass_at_k_counts_questions_that_could_not_be_asked(tmp_path, make_sample):
     run = write_run(tmp_path / "a", make_sample, ["B", "C", None], sampled=["BC", "CC", ""])
-    curve = score_run(run, Toy())["pass_at_k"]
+    found = score_run(run, Toy())
+    curve = found["pass_at_k"]
+    assert found["scores"]["mean@2"]["value"] == pytest.approx(0.5 / 3)
+    assert found["scores"]["mean@2"]["items"] == 3
     assert (curve["questions"], curve["k"]) == (3, [1, 2])
     assert curve["value"] == pytest.approx([0.5 / 3, 1 / 3])
     assert curve["guess"] == pytest.approx([1 / 3, 1 - (2 / 3) ** 2])
