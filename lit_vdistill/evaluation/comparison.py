@@ -10,6 +10,9 @@ from lit_vdistill.evaluation.settings import differences, read_settings
 from lit_vdistill.metrics.intervals import paired_difference
 from lit_vdistill.tracking.predictions import StoredPrediction, read_predictions
 
+_ESCAPED = str.maketrans(
+    {sign: f"\\{sign}" for sign in "\\`*_[]#"} | {sign: f"&#{ord(sign)};" for sign in "<>|"}
+)
 _LISTED = 20
 """Wins, and losses, that the page shows; the JSON has all."""
 
@@ -165,7 +168,4 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]], students: Sequence[str]
 
 def _cell(text: str) -> str:
     """A text on one line of a table, in which nothing is markup."""
-    flat = " ".join(text.split())
-    for sign in "\\`*_[]<>|#":
-        flat = flat.replace(sign, f"&#{ord(sign)};" if sign in "<>|" else f"\\{sign}")
-    return flat
+    return " ".join(text.split()).translate(_ESCAPED)

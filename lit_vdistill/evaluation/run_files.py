@@ -205,11 +205,11 @@ def _answer(row: Mapping[str, Any]) -> Answer:
         frame_times_s=tuple(_floats(row, "frame_times_s")),
         answer=text_of(truth, "answer"),
         evidence=evidence_of(truth),
-        response=text_of(row, "response"),
+        response="" if row.get("response") is None else text_of(row, "response"),
         envelope=envelope,
         prompt=expect(row.get("prompt", ""), str, "prompt"),
         problem=expect(row.get("problem") or "", str, "problem") or None,
-        is_truncated=expect(row.get("is_truncated", False), bool, "is_truncated"),
+        is_truncated=expect(row.get("is_truncated") or False, bool, "is_truncated"),
         # What no rule grades is null, and no score.
         scores={key: v for key in scores if (v := _number(scores, key)) is not None},
     )
