@@ -175,7 +175,7 @@ def medium_turns(prompts: Sequence[EncodedPrompt], behind: int, bound: int) -> l
     They are in one turn where they fit into one, and the tokens that they share then count once.
 
     Args:
-        prompts: In any order; media come in the order of their first prompts.
+        prompts: In any order; turns come in that of the media's first prompts.
         behind: Tokens that each prompt is followed by.
         bound: Tokens that a turn may hold; a prompt beyond it is a turn of its own.
     """
@@ -188,7 +188,9 @@ def medium_turns(prompts: Sequence[EncodedPrompt], behind: int, bound: int) -> l
         for part in token_turns(own, bound - shared):
             units.append(members[part])
             costs.append(shared + sum(own[part]))
-    return [[i for unit in units[turn] for i in unit] for turn in token_turns(costs, bound)]
+    # Within a turn media with equally many questions are neighbours: decoding makes them a block.
+    turns = [sorted(units[turn], key=len) for turn in token_turns(costs, bound)]
+    return [[i for unit in turn for i in unit] for turn in turns]
 
 
 def check_rollouts(

@@ -8,8 +8,9 @@ size: the trunk makes it, each branch takes it on, and each rollout takes on a c
 Both are attention plans (`models/shared_prefix.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -193,12 +194,63 @@ class RolloutCache:
 
 
 class _Level:
-    """Segments that rows read, each of which has its keys and values once for all of its rows."""
+    """Trunks or branches that rows read.
+
+    Neighbours with equally many rows are a block: a rectangle of all would be as wide as that of
+    the medium with the most questions.
+    """
 
     def __init__(self, kept: _Kept, owners: Int[Tensor, " rows"]) -> None:
         """Take over what was kept; `owners` is the segment of each row, in rising order."""
-        self.keys, self.values, self.owners = dict(kept.keys), dict(kept.values), owners
-        lengths = torch.tensor(kept.lengths, device=owners.device)
+        self.blocks: list[_Block] = []
+        first = 0
+        for num_rows, run in groupby(owners.bincount().tolist()):
+            span = slice(first, first + len(list(run)))
+            own = torch.arange(span.stop - first, device=owners.device)
+            self.blocks.append(_Block(kept, span, own.repeat_interleave(num_rows)))
+            first = span.stop
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        """Keep these rows only, and the segments that have one."""
+        first, blocks = 0, self.blocks
+        self.blocks = []
+        for block in blocks:
+            stop = first + len(block.owners)
+            own = rows[(rows >= first) & (rows < stop)] - first
+            if len(own):
+                block.select(own)
+                self.blocks.append(block)
+            first = stop
+
+    def scores(
+        self, layer: int, queries: Float[Tensor, "rows kv_heads queries dim"]
+    ) -> Float[Tensor, "rows kv_heads queries seq"]:
+        """Products of each row's queries with its segment's keys; -inf at padding."""
+        return self._of_blocks([block.scores(layer, q) for block, q in self._parts(queries)])
+
+    def read(
+        self, layer: int, weights: Float[Tensor, "rows kv_heads queries seq"]
+    ) -> Float[Tensor, "rows kv_heads queries dim"]:
+        """Sums of its segment's values by each row's weights."""
+        return self._of_blocks([block.read(layer, w) for block, w in self._parts(weights)])
+
+    def _parts(self, of_rows: Tensor) -> "Iterator[tuple[_Block, Tensor]]":
+        parts = of_rows.split([len(block.owners) for block in self.blocks])
+        return zip(self.blocks, parts, strict=True)
+
+    def _of_blocks(self, found: Sequence[Tensor]) -> Tensor:
+        return found[0] if len(found) == 1 else torch.cat(list(found))
+
+
+class _Block:
+    """Segments, each of which has its keys and values once for all of its rows."""
+
+    def __init__(self, kept: _Kept, span: slice, owners: Int[Tensor, " rows"]) -> None:
+        """Take over those of `span`; `owners` is the segment of each row, in rising order."""
+        self.keys = {layer: keys[span] for layer, keys in kept.keys.items()}
+        self.values = {layer: values[span] for layer, values in kept.values.items()}
+        self.owners = owners
+        lengths = torch.tensor(kept.lengths[span], device=owners.device)
         places = torch.arange(max(kept.lengths), device=owners.device)
         self.is_padding = (places >= lengths[:, None])[:, None, None]
         self.has_padding = bool(self.is_padding.any())
@@ -216,7 +268,7 @@ class _Level:
     def scores(
         self, layer: int, queries: Float[Tensor, "rows kv_heads queries dim"]
     ) -> Float[Tensor, "rows kv_heads queries seq"]:
-        """Products of each row's queries with its segment's keys; -inf at padding."""
+        """See `_Level`."""
         found = self._by_segment(queries) @ self.keys[layer].mT
         if self.has_padding:
             found.masked_fill_(self.is_padding, -torch.inf)
@@ -225,7 +277,7 @@ class _Level:
     def read(
         self, layer: int, weights: Float[Tensor, "rows kv_heads queries seq"]
     ) -> Float[Tensor, "rows kv_heads queries dim"]:
-        """Sums of its segment's values by each row's weights."""
+        """See `_Level`."""
         return self._by_row(self._by_segment(weights) @ self.values[layer])
 
     def _arrange(self) -> None:

@@ -108,17 +108,30 @@ def test_keys_of_a_trunk_are_in_memory_once(engine, prompts):
     with torch.no_grad():
         cache = engine._prefill(asked)[2]
     rollouts = hf_engine.RolloutCache(cache, 4, 8)
-    assert {len(keys) for keys in rollouts.levels[0].keys.values()} == {1}
-    assert {len(keys) for keys in rollouts.levels[1].keys.values()} == {3}
+    (trunks,), (branches,) = (level.blocks for level in rollouts.levels)
+    assert {len(keys) for keys in trunks.keys.values()} == {1}
+    assert {len(keys) for keys in branches.keys.values()} == {3}
     rollouts.advance()
     rollouts.select(torch.tensor([1, 9, 10]))
-    assert {len(keys) for keys in rollouts.levels[1].keys.values()} == {2}
+    assert {len(keys) for keys in branches.keys.values()} == {2}
 
 
 def test_prompts_that_share_nothing_have_no_second_level(engine, prompts):
     with torch.no_grad():
         cache = engine._prefill([prompts[i] for i in (0, 1, 2)])[2]
     assert len(hf_engine.RolloutCache(cache, 2, 8).levels) == 1
+
+
+def test_no_rectangle_is_as_wide_as_another_mediums_questions(engine, prompts):
+    """Three rows of each question: one, two and four questions a medium, in one call."""
+    (turn,) = medium_turns(prompts, 0, 10**6)
+    with torch.no_grad():
+        cache = engine._prefill([prompts[i] for i in turn])[2]
+    rollouts = hf_engine.RolloutCache(cache, 3, 8)
+    assert [block.widest for block in rollouts.levels[0].blocks] == [3, 6, 12]
+    rollouts.advance()
+    rollouts.select(torch.tensor([0, 1, 7, 29]))
+    assert [block.widest for block in rollouts.levels[0].blocks] == [2, 1, 1]
 
 
 def test_turns_keep_a_mediums_questions_together_and_the_order(engine, prompts):
