@@ -9,10 +9,12 @@ from callbacks.prediction_writer import PredictionWriter
 from callbacks.proximity_annealing import ProximityAnnealing
 from callbacks.random_state import RandomState
 from callbacks.rollout_table import RolloutTable
+from callbacks.run_card import RunCard
 from callbacks.run_progress import RunProgress
 from callbacks.run_summary import RunSummary
 from callbacks.stop_on_signal import StopOnSignal
 from callbacks.token_credit_view import TokenCreditView
+from callbacks.training_health import TrainingHealth
 
 __all__ = [
     "Curriculum",
@@ -24,8 +26,10 @@ __all__ = [
     "ProximityAnnealing",
     "RandomState",
     "RolloutTable",
+    "RunCard",
     "RunProgress",
     "RunSummary",
     "StopOnSignal",
     "TokenCreditView",
+    "TrainingHealth",
 ]

@@ -27,7 +27,19 @@ class StopOnSignal(Callback):
     def __init__(self) -> None:
         """No signal yet."""
         self._received: int = 0
+        self._asked: tuple[str, int] | None = None
         self._before: dict[int, Any] = {}
+
+    def ask(self, reason: str, code: int) -> None:
+        """Have the run end behind this step for another reason than a signal.
+
+        All processes must ask in the same step.
+
+        Args:
+            reason: Who stops it, and why.
+            code: The exit code.
+        """
+        self._asked = (reason, code)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen, in place of Lightning's handlers."""
@@ -51,21 +63,24 @@ class StopOnSignal(Callback):
         """Stop all processes behind a whole step, if one of them was told to.
 
         Raises:
-            SystemExit: With 128 + the number of the signal.
+            SystemExit: With 128 + the number of the signal, or with what was asked for.
         """
         if not batch.is_last:
             return
         number = max(processes.gather(self._received))
-        if not number:
+        if number:
+            self._asked = (signal.Signals(number).name, 128 + number)
+        if self._asked is None:
             return
+        reason, code = self._asked
         saved = self._save(trainer)
         if trainer.is_global_zero:
-            name, step = signal.Signals(number).name, trainer.global_step
             more = (
                 f"go on with --ckpt_path {saved}" if saved else "no checkpoint: no ModelCheckpoint"
             )
-            sys.stderr.write(f"stopped by {name} behind step {step}; {more}\n")
-        raise SystemExit(128 + number)
+            step = trainer.global_step
+            sys.stderr.write(f"stopped by {reason} behind step {step}; {more}\n")
+        raise SystemExit(code)
 
     def _save(self, trainer: Trainer) -> Path | None:
         """Write `last.ckpt` where the run's checkpoints are; all processes do it together."""

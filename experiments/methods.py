@@ -141,6 +141,10 @@ STARTS = (
 """Recipes that leave a student or a teacher for those above, which fit them where missing."""
 
 
+_WATCHERS = ("callbacks.TrainingHealth", "callbacks.RunCard")
+"""Callbacks that change no number of a run, and came when runs had been made."""
+
+
 def merged_values(recipe: str) -> dict[str, Any]:
     """All that a recipe says, with what it is based on, and the same of its earlier stages."""
     values = merged(named_files(with_bases(["--config", f"configs/{recipe}.yaml"])))
@@ -149,7 +153,25 @@ def merged_values(recipe: str) -> dict[str, Any]:
 
 
 def hash_of(entry: Entry, steps: int | None) -> str:
-    """Changes with every value of a recipe and of its earlier stages, and with no comment."""
+    """Changes with every value of a recipe and of its earlier stages, and with no comment.
+
+    Callbacks that only watch are left out: runs with and without them are the same.
+    """
     over = [merged([Path(v)]) if v.endswith(".yaml") else v for v in entry.overrides]
-    said = json.dumps([merged_values(entry.recipe), over, steps], sort_keys=True)
+    values = [_unwatched(merged_values(entry.recipe)), over, steps]
+    said = json.dumps(values, sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:8]
+
+
+def _unwatched(tree: Any) -> Any:
+    """Without the lines of callbacks that only watch, unless they may stop the run."""
+    if isinstance(tree, dict):
+        return {key: _unwatched(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_unwatched(value) for value in tree if not _only_watches(value)]
+    return tree
+
+
+def _only_watches(value: Any) -> bool:
+    is_watcher = isinstance(value, dict) and value.get("class_path") in _WATCHERS
+    return is_watcher and not value.get("init_args", {}).get("stop", False)

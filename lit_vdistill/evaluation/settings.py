@@ -52,10 +52,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def versions() -> dict[str, str]:
-    """Of the packages that decide what is decoded, shown and answered."""
+def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
+    """Of those packages that are installed; by default, that decide what is shown and answered."""
     found = {}
-    for name in _PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

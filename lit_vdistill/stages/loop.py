@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule
@@ -64,6 +65,11 @@ class StepLoop(LightningModule, ABC):
 
     def finish_step(self, values: dict[str, float]) -> None:
         """Behind a step's last piece, with its metrics, equal on all processes."""
+
+    @property
+    def step_values(self) -> Mapping[str, float]:
+        """The metrics of the last step, equal on all processes; whole behind its last piece."""
+        return self._values
 
     @property
     def looks_ahead(self) -> bool:

@@ -139,3 +139,19 @@ def test_the_page_has_scores_and_differences(own_recipes):
     assert "| Bad | | not run yet | | |" in rows
     two = "| Two | ours | [two.yaml](two.yaml) | as two, `x 1` | [t](../t.py) |"
     assert two in rows
+
+
+def test_a_recipe_is_the_same_with_and_without_who_only_watches(monkeypatch):
+    from experiments import methods
+
+    def hash_with(*callbacks):
+        values = {"trainer": {"callbacks": [{"class_path": "callbacks.RunProgress"}, *callbacks]}}
+        monkeypatch.setattr(methods, "merged_values", lambda recipe: values)
+        return methods.hash_of(methods.CATALOGUE[0], None)
+
+    health = {"class_path": "callbacks.TrainingHealth", "init_args": {"folder": "a"}}
+    card = {"class_path": "callbacks.RunCard", "init_args": {"folder": "a"}}
+    stopping = {**health, "init_args": {"folder": "a", "stop": True}}
+    assert hash_with(health, card) == hash_with()
+    assert hash_with(stopping) != hash_with()
+    assert hash_with({"class_path": "callbacks.EMATeacherUpdate"}) != hash_with()

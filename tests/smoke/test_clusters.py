@@ -80,4 +80,33 @@ def test_cluster_configs_train(start_processes, mixed, starting_student, tmp_pat
         assert len(losses) == 2
         assert all(map(math.isfinite, losses))
         assert (tmp_path / method / "student" / "model.safetensors").is_file()
+        assert (tmp_path / method / "health.jsonl").read_text() == ""
+        card = json.loads((tmp_path / method / "run_card.json").read_text())
+        assert (card["outcome"], card["strategy"]["processes"]) == ("finished", 2)
     assert list((tmp_path / "visd" / "credit").glob("*.json"))
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(900)
+def test_two_processes_stop_together_where_a_run_collapses(
+    start_processes, mixed, starting_student, tmp_path
+):
+    """Behind the first step of two; were one to go on, it would wait for the other."""
+    config = Path("configs/cluster/gpu_8_ddp.yaml")
+    cpu, _, precision = on_cpu(config, tmp_path)
+    out = tmp_path / "visd"
+    health = [
+        "--trainer.callbacks+=callbacks.TrainingHealth",
+        f"--trainer.callbacks.folder={out}",
+        "--trainer.callbacks.window=1",
+        "--trainer.callbacks.limits.no_signal=-1.0",
+        "--trainer.callbacks.stop=true",
+    ]
+    keep = ["--trainer.callbacks=lightning.pytorch.callbacks.ModelCheckpoint"]
+    keep += [f"--trainer.callbacks.dirpath={out}", "--trainer.callbacks.save_last=true"]
+    fit = command("visd", config, cpu, precision, mixed, starting_student, out)
+    program = ["tests/smoke/cluster_fit.py", json.dumps([[*fit, *keep, *health]])]
+    with pytest.raises(AssertionError, match=r"stopped by TrainingHealth \(.*\) behind step 1"):
+        start_processes(program, 2)
+    assert (out / "last.ckpt").is_file()
+    assert [json.loads(line)["step"] for line in (out / "health.jsonl").open()][0] == 0

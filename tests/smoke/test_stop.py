@@ -16,6 +16,43 @@ def weights(folder):
     return checkpoint["state_dict"], checkpoint["global_step"]
 
 
+def test_a_run_that_collapses_stops_where_it_is_told_to_and_goes_on_to_the_same_end(
+    small_run, tmp_path, rewarded_by_text, capsys
+):
+    """Of callbacks behind it in the list, the teacher's update is in the checkpoint."""
+    health = [
+        "--trainer.callbacks=callbacks.TrainingHealth",
+        "--trainer.callbacks.window=2",
+        "--trainer.callbacks.limits.no_signal=-1.0",
+        "--trainer.callbacks+=callbacks.EMATeacherUpdate",
+        "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint",
+        "--trainer.callbacks.save_last=true",
+        "--trainer.callbacks.enable_version_counter=false",
+    ]
+
+    def fit(name, stop, *more):
+        out = tmp_path / name
+        mine = [f"--trainer.callbacks.folder={out}", f"--trainer.callbacks.stop={stop}"]
+        kept = f"--trainer.callbacks.dirpath={out}/checkpoints"
+        small_run("visd", out, *STEPS, *health[:3], *mine, *health[3:], kept, *more)
+        return out
+
+    whole = fit("whole", "false")
+    with pytest.raises(SystemExit) as caught:
+        fit("stopped", "true")
+    assert caught.value.code == 3
+    stopped = tmp_path / "stopped"
+    last = stopped / "checkpoints" / "last.ckpt"
+    said = capsys.readouterr().err
+    assert "stopped by TrainingHealth (" in said
+    assert f"no_signal) behind step 2; go on with --ckpt_path {last}" in said
+    assert weights(stopped)[1] == 2
+    fit("stopped", "true", f"--ckpt_path={last}")
+    expected, state = weights(whole)[0], weights(stopped)[0]
+    assert [name for name, value in expected.items() if not torch.equal(value, state[name])] == []
+    assert (whole / "health.jsonl").read_text() == (stopped / "health.jsonl").read_text()
+
+
 @pytest.mark.parametrize(
     ("number", "code", "slurm"),
     [
