@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -191,6 +190,7 @@ def test_every_cell_is_a_command_that_the_parser_takes(path, capsys, monkeypatch
         assert loggers[-1]["init_args"]["offline"] is False
         ours = config_of(cell)
         assert ours["trainer"]["max_steps"] == printed["trainer"]["max_steps"]
-        credit = ours["model"]["init_args"].get("credit", {})
+        credit = {
+            k: v for k, v in ours["model"]["init_args"].get("credit", {}).items() if k != "view"
+        }
         assert credit.items() <= printed["model"]["init_args"].get("credit", {}).items()
-        assert json.dumps(ours)
