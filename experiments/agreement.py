@@ -15,8 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from experiments.answers import Answered
 from experiments.bootstrap import error_over_videos
-from experiments.seeds import Answered
 from lit_vdistill.pool.agreement import agreements, answers_of
 from lit_vdistill.pool.matching import MatchingConfig, matching_distribution
 from lit_vdistill.pool.quality import lexical_quality

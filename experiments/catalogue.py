@@ -18,12 +18,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import seeds
+from experiments import answers
+from experiments.answers import COLUMNS, Answered, Figures
 from experiments.methods import CATALOGUE, STARTS, Entry, hash_of, merged_values
-from experiments.seeds import COLUMNS, Answered, Figures
 from lit_vdistill.cli.config_files import read_config
+from lit_vdistill.world.scenes import Split
 
-SPLIT = "val"
+SPLIT: Split = "val"
 PAGE, STORED = Path("configs/README.md"), Path("experiments/catalogue.json")
 Stored = dict[str, dict[str, Any]]
 
@@ -48,19 +49,19 @@ class Runs:
         home, steps = self.home(entry), self.steps
         short = [f"--trainer.{key}={steps}" for key in ("max_steps", "val_check_interval") if steps]
         options = ["--name", entry.name, *entry.overrides, *short]
-        seeds.fit(f"configs/{entry.recipe}.yaml", home, 0, options)
-        return seeds.answers_of(str(home / "student"), self.world, SPLIT, home)
+        answers.fit(f"configs/{entry.recipe}.yaml", home, 0, options)
+        return answers.answers_of(str(home / "student"), self.world, SPLIT, home)
 
     def figures(self, entry: Entry, other: Entry | None) -> dict[str, Figures]:
         """What is stored of an entry: figures before, after, and of both differences."""
         after = self.after(entry)
-        found = {"after": seeds.figures(after)}
+        found = {"after": answers.figures(after)}
         if not entry.student:
-            before = self.graded(seeds.start_of(self.home(entry)))
-            found["before"] = seeds.figures(before)
-            found["gain"] = seeds.figures(seeds.difference(after, before))
+            before = self.graded(answers.start_of(self.home(entry)))
+            found["before"] = answers.figures(before)
+            found["gain"] = answers.figures(answers.difference(after, before))
         if other is not None:
-            found["beside"] = seeds.figures(seeds.difference(after, self.after(other)))
+            found["beside"] = answers.figures(answers.difference(after, self.after(other)))
         return found
 
     def home(self, entry: Entry) -> Path:
@@ -70,7 +71,7 @@ class Runs:
     def graded(self, student: str) -> list[Answered]:
         """Answers of a student that was fitted elsewhere."""
         home = self.folder / "starts" / student.replace("/", "_")
-        return seeds.answers_of(student, self.world, SPLIT, home)
+        return answers.answers_of(student, self.world, SPLIT, home)
 
 
 def page(stored: Stored) -> str:

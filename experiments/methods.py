@@ -147,7 +147,11 @@ _WATCHERS = ("callbacks.TrainingHealth", "callbacks.RunCard")
 
 def merged_values(recipe: str) -> dict[str, Any]:
     """All that a recipe says, with what it is based on, and the same of its earlier stages."""
-    values = merged(named_files(with_bases(["--config", f"configs/{recipe}.yaml"])))
+    return with_stages(merged(named_files(with_bases(["--config", f"configs/{recipe}.yaml"]))))
+
+
+def with_stages(values: dict[str, Any]) -> dict[str, Any]:
+    """What a config says, with all that its earlier stages say in place of their files' names."""
     stages = values.get("stage1_config") or []
     return values | {"stage1_config": [merged_values(Path(file).stem) for _, file in stages]}
 

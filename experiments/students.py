@@ -55,6 +55,8 @@ class Graded:
     reward: float
     """Rule rewards of the sampled answers as a share of their maximum, averaged; NaN where no rule
     pays."""
+    best: float
+    """Of the best sampled answer: pass@8 where there are eight, each right or wrong."""
 
     @property
     def video(self) -> str:
@@ -128,6 +130,9 @@ class Student:
                     greedy=graded_quality(best.text, sample),
                     mean=_mean(rollouts, lambda r, s=sample: graded_quality(r.text, s)),
                     reward=_mean(rollouts, lambda r, s=sample: _reward(r, s)),
+                    best=max(
+                        (graded_quality(r.text, sample) for r in rollouts), default=float("nan")
+                    ),
                 )
 
     def _batches(self, questions: Questions, limit: int | None) -> Iterator[PromptBatch]:

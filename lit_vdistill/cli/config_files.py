@@ -72,11 +72,12 @@ def merged(files: Sequence[Path]) -> dict[str, Any]:
     """What files say together: keys merge; a list replaces another, or goes behind it as `key+`."""
     whole: dict[str, Any] = {}
     for file in files:
-        _merge(whole, read_config(file))
+        merge(whole, read_config(file))
     return whole
 
 
-def _merge(whole: dict[str, Any], more: dict[str, Any]) -> None:
+def merge(whole: dict[str, Any], more: dict[str, Any]) -> None:
+    """Put what one file says into what those before it have said; see `merged`."""
     for key, value in more.items():
         name = str(key)
         if name.endswith("+"):
@@ -84,7 +85,7 @@ def _merge(whole: dict[str, Any], more: dict[str, Any]) -> None:
             added = value if isinstance(value, list) else [value]
             whole[name] = [*(whole.get(name) or []), *added]
         elif isinstance(value, dict) and isinstance(whole.get(name), dict):
-            _merge(whole[name], value)
+            merge(whole[name], value)
         else:
             whole[name] = value
 

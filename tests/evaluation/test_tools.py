@@ -33,9 +33,9 @@ def test_answers_are_scored_again_as_the_run_says_or_otherwise(tmp_path, make_sa
 def test_a_run_of_an_unknown_benchmark_is_named(tmp_path, make_sample):
     run = write_run(tmp_path / "a", make_sample, ["B"])
     told = json.loads((run / "run.json").read_text())
-    told["benchmark"]["class_path"] = "tests.evaluation.toy.Toi"
+    told["benchmark"]["class_path"] = "tests.evaluation.toy.Toy2"
     (run / "run.json").write_text(json.dumps(told))
-    with pytest.raises(SystemExit, match="error: benchmark .*Toi"):
+    with pytest.raises(SystemExit, match="error: benchmark .*Toy2"):
         tools.score(str(run))
 
 

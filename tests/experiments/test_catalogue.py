@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import catalogue, seeds
+from experiments import answers, catalogue
+from experiments.answers import Answered
 from experiments.methods import CATALOGUE, STARTS, Entry
-from experiments.seeds import Answered
 from tests.smoke.test_fit import STAGES
 
 WANTED = {
@@ -83,8 +83,8 @@ def own_recipes(tmp_path, monkeypatch):
         worth = {"start": 0.2, "shipped": 0.3}.get(student, 0.5 if "/one-" in student else 0.75)
         return [Answered(f"q{i}", "mcq", "easy", f"v{i}", *[worth] * 3) for i in range(4)]
 
-    monkeypatch.setattr(seeds, "fit", fit)
-    monkeypatch.setattr(seeds, "answers_of", answers_of)
+    monkeypatch.setattr(answers, "fit", fit)
+    monkeypatch.setattr(answers, "answers_of", answers_of)
 
     def run(*args):
         fitted.clear()

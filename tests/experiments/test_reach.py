@@ -16,7 +16,7 @@ def asked():
 
 
 def graded(samples, worth):
-    return [Graded(sample, worth(sample), 0.5, 0.5) for sample in samples]
+    return [Graded(sample, worth(sample), 0.5, 0.5, 1.0) for sample in samples]
 
 
 def test_each_task_and_level_has_its_own_cell(asked):
