@@ -142,6 +142,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         f"Better on {len(found['wins'])} items, worse on {len(found['losses'])}, equal on "
         f"{found['ties']}."
     )
+    yield "Answers shown below are the greedy ones."
     if found["settings_that_differ"]:
         yield ""
         yield "What else differs between the runs:"

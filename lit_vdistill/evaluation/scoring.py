@@ -12,7 +12,7 @@ from lit_vdistill import jsonl
 from lit_vdistill.evaluation.benchmark import Answered, Benchmark, ScoredItem, Verdict, cluster_of
 from lit_vdistill.evaluation.settings import read_settings
 from lit_vdistill.metrics.intervals import Estimate, clustered_function, clustered_mean
-from lit_vdistill.metrics.pass_at_k import SampledQuestion, pass_curve
+from lit_vdistill.metrics.pass_at_k import SampledQuestion, mean_at_n, pass_at_k, pass_curve
 from lit_vdistill.tracking.predictions import StoredPrediction, read_predictions
 
 PREDICTIONS, ITEMS, SCORES = "predictions.jsonl", "items.jsonl", "scores.json"
@@ -188,18 +188,20 @@ def _drawn(
 
 
 def _with_mean(verdict: Verdict, drawn: SampledQuestion | None) -> Verdict:
-    """With mean@n among the values, so that students are compared by it."""
+    """With mean@n and pass@n among the values, so that students are compared by them."""
     if drawn is None:
         return verdict
-    mean = {f"mean@{drawn.drawn}": drawn.correct / drawn.drawn}
-    return Verdict({**verdict.values, **mean}, verdict.problem)
+    n, c = drawn.drawn, drawn.correct
+    more = {f"mean@{n}": mean_at_n(c, n), f"pass@{n}": pass_at_k(n, c, n)}
+    return Verdict({**verdict.values, **more}, verdict.problem)
 
 
 def _descriptions(benchmark: Benchmark, drawn: Mapping[int, SampledQuestion]) -> dict[str, str]:
-    return {
-        f"mean@{one.drawn}": f"share of sampled answers whose '{benchmark.right}' is 1"
-        for one in drawn.values()
-    }
+    told = {}
+    for one in drawn.values():
+        told[f"mean@{one.drawn}"] = f"share of sampled answers whose '{benchmark.right}' is 1"
+        told[f"pass@{one.drawn}"] = "share of questions with one such answer at least"
+    return told
 
 
 def _pass_at_k(questions: Sequence[SampledQuestion]) -> dict[str, Any] | None:

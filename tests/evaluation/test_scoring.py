@@ -51,6 +51,7 @@ def test_pass_at_k_counts_questions_that_could_not_be_asked(tmp_path, make_sampl
     curve = found["pass_at_k"]
     assert found["scores"]["mean@2"]["value"] == pytest.approx(0.5 / 3)
     assert found["scores"]["mean@2"]["items"] == 3
+    assert found["scores"]["pass@2"]["value"] == pytest.approx(1 / 3)
     assert (curve["questions"], curve["k"]) == (3, [1, 2])
     assert curve["value"] == pytest.approx([0.5 / 3, 1 / 3])
     assert curve["guess"] == pytest.approx([1 / 3, 1 - (2 / 3) ** 2])

@@ -1,0 +1,1 @@
+"""Evaluations that were made, with the commands that made them."""
