@@ -68,3 +68,14 @@ def test_what_is_missing_is_named_with_its_size_and_source(tmp_path, make_sample
     (tmp_path / "1.mp4").write_bytes(b"")
     tools.check(Toy(), str(tmp_path))
     assert capsys.readouterr().out.endswith("toy: all of it is there\n")
+
+
+def test_runs_stand_one_behind_another_on_a_command_line(tmp_path, make_sample, capsys):
+    from lit_vdistill.__main__ import main
+
+    for name in ("a", "b, [c]"):
+        score_run(write_run(tmp_path / name, make_sample, ["B", "C"], student=name), Toy())
+    runs = [str(tmp_path / "a"), str(tmp_path / "b, [c]")]
+    main(["evaluate", "compare", "--runs", *runs, "--score", "accuracy", "--folder", str(tmp_path)])
+    assert "written to" in capsys.readouterr().out
+    assert json.loads((tmp_path / "compare.json").read_text())["runs"] == runs
