@@ -31,7 +31,7 @@ from lit_vdistill.world.config import WorldConfig
 
 STUDENT = "experiments/stage1/student"
 WORLD = Path("runs/world")
-FRAMES, PIXELS, TOKENS = 16, 65_536, 96
+FRAMES, PIXELS, TOKENS = 8, 173_056, 96
 TASKS = (Task.MCQ, Task.BINARY, Task.NUMERICAL, Task.OCR, Task.TEMPORAL_GROUNDING)
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--videos", type=int, nargs=2, default=[4, 24])
+    parser.add_argument("--videos", type=int, nargs=2, default=[4, 16])
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     build_world(WORLD, WorldConfig())

@@ -88,10 +88,10 @@ def test_every_question_is_answered_and_one_that_cannot_be_read_stops_it(run, wo
     """A train split of more than one batch, sampled as `experiments.teacher_samples` does."""
     from experiments.students import BATCH, Student
     from experiments.teacher_samples import sample
-    from lit_vdistill.tasks import Task
+    from lit_vdistill.world.questions import TASKS
 
     answered = list(sample(run.stage1, str(world), seed=0))
-    assert len(answered) == 4 * len(Task) > BATCH
+    assert len(answered) == 4 * len(TASKS) > BATCH
     assert len({response.sample_id for response in answered}) == len(answered)
     shutil.copytree(world, tmp_path / "world")
     (tmp_path / "world/videos/val00000.mp4").write_bytes(b"broken")
