@@ -140,12 +140,12 @@ def _help() -> str:
         "",
         "training (--config FILE, several merge; see fit --help):",
     ]
-    lines += [f"  {name:<12} {text}" for name, text in TRAINING_COMMANDS.items()]
+    lines += [f"  {name:<16} {text}" for name, text in TRAINING_COMMANDS.items()]
     lines += ["", "tools (each with --help):"]
     for name, found in TOOLS.items():
         entries = {name: found} if callable(found) else {f"{name} {k}": v for k, v in found.items()}
         lines += [
-            f"  {full:<12} {(entry.__doc__ or '').splitlines()[0]}"
+            f"  {full:<16} {(entry.__doc__ or '').splitlines()[0]}"
             for full, entry in entries.items()
             if callable(entry)
         ]
