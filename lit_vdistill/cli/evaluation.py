@@ -34,7 +34,7 @@ OPTIONS = {
     "num_samples": "Sampled answers beside the greedy one, n of pass@k and mean@n.",
     "blind": "Ask without the media: what text alone answers.",
     "blind_run": "Folder of a blind run, whose scores stand beside.",
-    "limit": "Ask the first so many questions alone; it is told beside every score.",
+    "limit": "Ask the first so many questions alone, whole items; it is told beside the scores.",
     "cache_dir": "Where decoded frames are kept.",
 }
 _NETWORK_SKIPS: set[str | int] = {

@@ -49,7 +49,7 @@ class Evaluation:
     is_blind: bool
     """Whether questions come without their medium."""
     limit: int | None
-    """The first so many questions; None for all."""
+    """The first so many questions, whole items; None for all."""
 
     def described(self, samples: Sequence[VideoSample], processor: Any) -> dict[str, Any]:
         """All that answers depend on, as plain values."""
@@ -163,12 +163,21 @@ def _samples(evaluation: Evaluation, root: Path) -> list[VideoSample]:
         )
     samples = [
         replace(sample, envelope=evaluation.prompt.envelope)
-        for sample in samples[: evaluation.limit]
+        for sample in _first(samples, evaluation.limit)
     ]
     if evaluation.is_blind:
         return [_blind(sample) for sample in samples]
     _check_media(samples, root)
     return samples
+
+
+def _first(samples: list[VideoSample], limit: int | None) -> list[VideoSample]:
+    """The first so many questions, and those that are scored together with one of them."""
+    if limit is None:
+        return samples
+    ids = {sample.id for sample in samples[:limit]}
+    items = {sample.meta["item"] for sample in samples[:limit] if "item" in sample.meta}
+    return [one for one in samples if one.id in ids or one.meta.get("item") in items]
 
 
 def _blind(sample: VideoSample) -> VideoSample:

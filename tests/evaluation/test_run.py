@@ -146,6 +146,13 @@ def test_other_settings_are_refused_and_named(small_world, tmp_path, evaluate, c
     assert "Of the first 4 questions alone." in scores["remarks"]
 
 
+def test_a_limit_leaves_items_whole(tmp_path, evaluate):
+    small_set("vstar", tmp_path / "set")
+    rows, scores = evaluate("vstar", tmp_path / "set", tmp_path / "run", "--limit=7")
+    assert len(rows) == 10
+    assert scores["scores"]["mAM"]["items"] == 2
+
+
 def test_blind_questions_have_no_medium_and_stand_beside(small_world, tmp_path, evaluate, capsys):
     rows, _ = evaluate("world", small_world, tmp_path / "blind", "--blind")
     assert {row["media"] for row in rows} == {None}
