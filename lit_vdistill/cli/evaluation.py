@@ -26,7 +26,6 @@ from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rollouts.engine import SamplingConfig
 
 OPTIONS = {
-    "benchmark": "What is asked: a class of lit_vdistill/evaluation/benchmarks.",
     "student": "Who is asked: an exported student, a folder or a hub id.",
     "data_root": "Folder of the benchmark's files.",
     "run_dir": "Folder of the answers; runs/evaluations/BENCHMARK/STUDENT where it is not named.",

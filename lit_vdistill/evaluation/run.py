@@ -67,7 +67,11 @@ class Evaluation:
                 **asdict(replace(self.prompt, box_units=units)),
                 "words": _words_of(load_template(self.prompt.template)),
             },
-            "sampling": {**asdict(replace(self.sampling, engine=None)), "engine": self.engine},
+            "sampling": {
+                **asdict(replace(self.sampling, engine=None)),
+                "engine": None if self.engine is None else self.engine["class_path"],
+            },
+            "engine": self.engine,
             "num_samples": self.num_samples,
             "blind": self.is_blind,
             "limit": self.limit,

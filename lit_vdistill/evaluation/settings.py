@@ -13,7 +13,7 @@ FILE = "run.json"
 _PACKAGES = ("lit-vdistill", "torch", "transformers", "av", "decord2")
 _BLOCKS, _BLOCK = 16, 1 << 20
 """Places of a file of weights that are looked at, and bytes at each: training moves all of them."""
-_MAY_DIFFER = ("versions", "data_root")
+_MAY_DIFFER = ("versions", "data_root", "engine")
 """Told, and no reason to begin anew."""
 
 

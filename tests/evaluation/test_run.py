@@ -96,6 +96,28 @@ def test_the_score_is_that_of_the_test_command(small_world, tmp_path, evaluate, 
     assert scores["scores"]["score"]["value"] == pytest.approx(told["score"], abs=1e-6)
 
 
+def test_a_server_with_the_students_weights_answers_the_same(small_world, tmp_path, evaluate):
+    from lit_vdistill.models.vlm import VLMConfig, load_model, load_processor
+    from tests.rollouts.served_stand_in import StandIn
+
+    _, in_process = evaluate("world", small_world, tmp_path / "a")
+    model = load_model(VLMConfig("tiny/qwen3-vl"))  # until it is sent the student's weights
+    server = StandIn(model, load_processor(STUDENT))
+    engine = "--sampling.engine"
+    try:
+        rows, served = evaluate(
+            "world", small_world, tmp_path / "b",
+            f"{engine}=lit_vdistill.rollouts.vllm_engine.VLLMRolloutEngine",
+            f"{engine}.init_args.url={server.url}", f"{engine}.init_args.patience_s=60",
+        )  # fmt: skip
+    finally:
+        server.stop()
+    assert served == in_process
+    told = json.loads((tmp_path / "b" / "run.json").read_text())["engine"]
+    assert told["init_args"]["url"] == server.url
+    assert len(rows) == 27
+
+
 def test_what_is_broken_stays_in_the_denominator(small_world, tmp_path, evaluate, caplog):
     root = tmp_path / "root"
     (root / "videos").mkdir(parents=True)
