@@ -68,7 +68,7 @@ class TokenCreditView(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         facts = {
             **_facts(pl_module, record, group, number, view),
-            "siblings": _siblings(pl_module, record, group),
+            "siblings": _siblings(pl_module, record, (group, number), view),
             "frames": [],
         }
         if item.sample.media:
@@ -121,8 +121,18 @@ def _facts(
     }
 
 
-def _siblings(stage: VISDModule, record: StepRecord, group: int) -> list[dict[str, Any]]:
-    """Every rollout of a prompt with what it was paid."""
+def _siblings(
+    stage: VISDModule, record: StepRecord, viewed: tuple[int, int], view: TokenView
+) -> list[dict[str, Any]]:
+    """Every rollout of a prompt with what it was paid and what the judge said (VISD Figure 7).
+
+    Args:
+        stage: Whose step it was.
+        record: The step.
+        viewed: Group and number of the rollout that the view is about.
+        view: Counts rollouts over its piece.
+    """
+    group, chosen = viewed
     found = record.experience.groups[group]
     return [
         {
@@ -131,6 +141,7 @@ def _siblings(stage: VISDModule, record: StepRecord, group: int) -> list[dict[st
             "advantage": record.advantages[group, number].item(),
             "rewards": _paid(stage, record, group, number),
             "text": rollout.text,
+            "feedback": view.judged.get(view.rollout - chosen + number),
         }
         for number, rollout in enumerate(found.rollouts)
     ]

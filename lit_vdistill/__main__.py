@@ -12,10 +12,11 @@ from lit_vdistill.cli.export import export
 from lit_vdistill.cli.refusal import PROG
 from lit_vdistill.data import tools
 from lit_vdistill.evaluation import tools as evaluation_tools
-from lit_vdistill.evaluation.report import report
+from lit_vdistill.evaluation.report import report as evaluation_report
 from lit_vdistill.pool import tools as pool_tools
 from lit_vdistill.served.vllm_server import serve
 from lit_vdistill.tracking import credit_page, judge_check
+from lit_vdistill.tracking.run_page import report
 
 
 def _evaluate(args: Sequence[str] = ()) -> None:
@@ -43,7 +44,7 @@ TOOLS: dict[str, Any] = {
         "score": evaluation_tools.score,
         "compare": evaluation_tools.compare,
         "check": evaluation_tools.check,
-        "report": report,
+        "report": evaluation_report,
     },
     "export": export,
     "pool": {
@@ -56,6 +57,7 @@ TOOLS: dict[str, Any] = {
         "_help": "a judge of rollouts",
         "check": judge_check.check,
     },
+    "report": report,
     "serve": serve,
     "show": {
         "_help": "look into a run",

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lit_vdistill.evaluation.run_files import Run, names_of, read_run
+from lit_vdistill.evaluation.run_files import Run, read_run
 from lit_vdistill.tracking.page.render import render
+from lit_vdistill.tracking.page.tables import names_of
 
 
 def report(runs: list[str], folder: str | None = None, items: int = 40) -> None:

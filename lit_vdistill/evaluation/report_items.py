@@ -1,27 +1,13 @@
 """Questions with what each student answered, drawn on their frames (as VISD Figures 9-17)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from lit_vdistill.evaluation.run_files import Answer, Run
 from lit_vdistill.media.decoder_process import MediaError
-from lit_vdistill.media.frames import evenly
-from lit_vdistill.media.video import FrameConfig, MediaReader
-from lit_vdistill.responses.grammar import parse_response, time_span
-from lit_vdistill.tracking.drawn_boxes import nearest_frame, predicted_boxes
-from lit_vdistill.tracking.page.film import (
-    TRUE,
-    DrawnBox,
-    DrawnSpan,
-    Film,
-    Frame,
-    series,
-    thumbnail,
-)
-from lit_vdistill.types import Box, BoxAt, Medium
-
-_SHOWN = 8
-"""Frames of a question at the most: those with boxes, and others evenly between them."""
+from lit_vdistill.responses.grammar import parse_response
+from lit_vdistill.tracking.frame_source import FrameSource, Pointed, film_of, pointed_by
+from lit_vdistill.tracking.page.film import TRUE, Film, series
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,61 +51,6 @@ class ItemView:
         return any(is_true for _, is_true in self.options)
 
 
-class FrameSource:
-    """The media of a run, as its student saw them."""
-
-    def __init__(self, run: Run) -> None:
-        """Set up by the run's settings.
-
-        Raises:
-            ValueError: Names the file and the key that is not as it should be.
-        """
-        where = run.folder / "run.json"
-        frames, prompt = run.settings.get("frames"), run.settings.get("prompt")
-        if not isinstance(frames, dict) or not isinstance(prompt, dict):
-            raise ValueError(
-                f"{where}: 'frames' and 'prompt' must be there, each with its settings"
-            )
-        root = run.settings.get("data_root")
-        if not isinstance(root, str):
-            raise ValueError(f"{where}: 'data_root' must be the folder of the media, got {root!r}")
-        known = {field.name for field in fields(FrameConfig)} & set(frames)
-        factor = frames.get("factor")
-        try:
-            config = FrameConfig(**{name: frames[name] for name in known})
-            self.reader = MediaReader(root, config, factor=factor or 1, cache_dir=None)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: 'frames' are no plan of frames: {error}") from error
-        self.config, self.box_units = (root, config, factor), prompt.get("box_units")
-        self.knows_size = factor is not None
-
-    def read(self, asked: Answer, times_s: Sequence[float]) -> Medium:
-        """The frames that show at some times; all of an image.
-
-        Raises:
-            MediaError: When they cannot be read.
-        """
-        assert asked.media is not None
-        kind = "image" if asked.media_type == "image" else "video"
-        return self.reader.read(asked.media, kind, at_s=() if kind == "image" else tuple(times_s))
-
-    def scaled(self, box: Box, size: tuple[int, int], shown: tuple[int, int]) -> Box | None:
-        """A box of the text on a frame of another size; None where its units are not known.
-
-        Args:
-            box: As it was written.
-            size: Width and height of the frame as the model saw it.
-            shown: The same of the frame on which it is drawn.
-        """
-        if self.box_units == "pixels" and self.knows_size:
-            x, y = (new / old for new, old in zip(shown, size, strict=True))
-        elif self.box_units == "thousandths":
-            x, y = (side / 1000 for side in shown)
-        else:
-            return None
-        return box[0] * x, box[1] * y, box[2] * x, box[3] * y
-
-
 def item_score(answer: Answer, headline: str) -> float | None:
     """What an answer is worth: by the headline score, else by the mean of those it has."""
     if headline in answer.scores:
@@ -152,7 +83,7 @@ def item_views(runs: Sequence[Run], count: int) -> list[ItemView]:
     Raises:
         ValueError: When settings do not say how frames were read.
     """
-    sources = {run.name: FrameSource(run) for run in runs}
+    sources = {run.name: FrameSource(run.settings, run.folder / "run.json") for run in runs}
     return [_item(name, runs, sources) for name in in_order(runs)[:count]]
 
 
@@ -207,57 +138,21 @@ def _film(
     """
     having = [(place, run) for place, run in enumerate(runs) if name in run.answers]
     first = having[0][1]
-    asked, source = first.answers[name], sources[first.name]
-    boxes = [(TRUE, first, box) for box in asked.evidence.boxes]
-    spans = [DrawnSpan(TRUE, "true", span) for span in asked.evidence.spans]
+    asked = first.answers[name]
+    pointed = [
+        Pointed(TRUE, first.name, sources[first.name], asked.evidence.boxes, asked.evidence.spans)
+    ]
     for place, run in having:
         answer = run.answers[name]
         parsed = parse_response(answer.response, answer.envelope)
-        predicted = predicted_boxes(parsed, answer.evidence.boxes)
-        boxes += [(series(place), run, box) for box in predicted]
-        if span := time_span(parsed.answer):
-            spans.append(DrawnSpan(series(place), run.name, span))
-    times = _chosen(asked.frame_times_s, [box for _, _, box in boxes])
-    medium = source.read(asked, times)
-    shown = (medium.frames.shape[2], medium.frames.shape[1])
-    sizes = {run.name: _size(sources[run.name], source, asked, shown) for _, run in having}
-    drawn: list[list[DrawnBox]] = [[] for _ in medium.times_s]
-    unknown: dict[str, int] = {}
-    for kind, run, box in boxes:
-        corners = sources[run.name].scaled(box.box, sizes[run.name], shown)
-        if corners is None:
-            unknown[run.name] = unknown.get(run.name, 0) + 1
-            continue
-        drawn[nearest_frame(box, medium.times_s)].append(DrawnBox(kind, box.name, corners))
+        pointed.append(
+            pointed_by(series(place), run.name, sources[run.name], parsed, answer.evidence)
+        )
+    assert asked.media is not None
+    film, undrawn = film_of(asked.media, asked.media_type, asked.frame_times_s, pointed)
     notes += [
         f"{count} boxes of {run} are not drawn: its run.json does not say prompt.box_units, or for "
         "pixels frames.factor."
-        for run, count in unknown.items()
+        for run, count in undrawn.items()
     ]
-    is_video = medium.kind == "video"
-    frames = tuple(
-        Frame(thumbnail(pixels), time_s if is_video else None, tuple(found))
-        for pixels, time_s, found in zip(medium.frames, medium.times_s, drawn, strict=True)
-    )
-    return Film(frames, medium.length_s if is_video else 0.0, tuple(spans))
-
-
-def _size(
-    source: FrameSource, first: FrameSource, asked: Answer, shown: tuple[int, int]
-) -> tuple[int, int]:
-    """Width and height of the frames as a run's student saw them."""
-    if source.config == first.config or source.box_units != "pixels":
-        return shown
-    frame = source.read(asked, asked.frame_times_s[:1] or (0.0,)).frames[0]
-    return frame.shape[1], frame.shape[0]
-
-
-def _chosen(times_s: Sequence[float], boxes: Sequence[BoxAt]) -> list[float]:
-    """Times of the frames that are shown, in order: of the prompt's, or of the start if none."""
-    if not times_s:
-        return [0.0]
-    wanted = {nearest_frame(box, times_s) for box in boxes}
-    places = set(evenly(sorted(wanted), _SHOWN))
-    others = [place for place in range(len(times_s)) if place not in places]
-    places |= set(evenly(others, _SHOWN - len(places)) if len(places) < _SHOWN else ())
-    return [times_s[place] for place in sorted(places)]
+    return film

@@ -1,12 +1,12 @@
 """Scores, groups, failures and settings of runs side by side, as tables and charts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from lit_vdistill.evaluation.run_files import Run, Score, Scores
 from lit_vdistill.tracking.page.charts import Chart, Curve, Interval, bars, intervals, lines
-from lit_vdistill.tracking.page.tables import Cell, Column, Table
+from lit_vdistill.tracking.page.tables import Cell, Column, Table, keys_of, side_by_side
 
 _NOT_COMPARED = "another model and data: not compared"
 
@@ -21,7 +21,7 @@ def score_table(runs: Sequence[Run]) -> Table:
         for row in rows
     ]
     published = {name for row in rows for name in row.values}
-    names = _names([*by_run, dict.fromkeys(sorted(published))])
+    names = keys_of([*by_run, dict.fromkeys(sorted(published))])
     return Table(
         columns,
         [
@@ -37,7 +37,7 @@ def score_table(runs: Sequence[Run]) -> Table:
 
 def score_chart(runs: Sequence[Run]) -> Chart:
     """Every score with its interval."""
-    names = _names([run.scores for run in runs])
+    names = keys_of([run.scores for run in runs])
     title = "Scores, 95 % intervals clustered by video; hollow: no interval"
     return intervals(title, names, {run.name: _intervals(run.scores, names) for run in runs})
 
@@ -53,7 +53,7 @@ def group_table(runs: Sequence[Run]) -> Table:
                 Cell(name, _counted(by_run, name)),
                 *(_cell(scores, name, by_run) for scores in by_run),
             ]
-            for name in _names(by_run)
+            for name in keys_of(by_run)
         ]
     return Table([Column("part"), Column("score"), *map(_head, runs)], rows)
 
@@ -79,7 +79,7 @@ def group_charts(runs: Sequence[Run]) -> list[Chart]:
 
 def problem_table(runs: Sequence[Run]) -> Table:
     """Answers from which nothing could be read, and media that could not: how many, by reason."""
-    reasons = _names([run.problems for run in runs])
+    reasons = keys_of([run.problems for run in runs])
 
     def cell(run: Run, count: int) -> Cell:
         return Cell(f"{count} ({count / run.questions:.1%})" if run.questions else str(count))
@@ -131,15 +131,9 @@ def pass_table(runs: Sequence[Run]) -> Table | None:
 
 def settings_table(runs: Sequence[Run]) -> Table:
     """Every setting of every run; those in which they differ are marked and come first."""
-    flat = [dict(_flattened(run.settings)) for run in runs]
-    rows = [[Cell("folder of the run"), *(Cell(str(run.folder)) for run in runs)]]
-    for key in _names(flat):
-        values = [settings.get(key, "") for settings in flat]
-        differs = len(set(values)) > 1
-        rows.append([Cell(key), *(Cell(value, is_marked=differs) for value in values)])
-    first, *others = rows
-    others.sort(key=lambda row: not row[-1].is_marked)
-    return Table([Column("setting"), *(Column(run.name) for run in runs)], [first, *others])
+    table = side_by_side("setting", {run.name: run.settings for run in runs})
+    folders = [Cell("folder of the run"), *(Cell(str(run.folder)) for run in runs)]
+    return Table(table.columns, [folders, *table.rows])
 
 
 def _guesses(runs: Sequence[Run]) -> list[tuple[str, Any]]:
@@ -210,20 +204,4 @@ def _intervals(scores: Scores, names: Sequence[str]) -> list[Interval]:
 
 
 def _groups(runs: Sequence[Run]) -> list[str]:
-    return _names([run.groups for run in runs])
-
-
-def _names(among: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys of all, each once, in the order in which they come."""
-    return list(dict.fromkeys(name for mapping in among for name in mapping))
-
-
-def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as `a.b` and their texts; a list is one value."""
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _flattened(inner, f"{key}.{name}" if key else name)
-    elif isinstance(value, dict):
-        yield key, "none"
-    else:
-        yield key, "null" if value is None else str(value)
+    return keys_of([run.groups for run in runs])

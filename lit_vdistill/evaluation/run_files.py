@@ -1,6 +1,5 @@
 """What a benchmark's run has left in its folder: `scores.json`, `run.json`, `predictions.jsonl`."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -98,13 +97,6 @@ class Run:
     settings: Mapping[str, Any]
     answers: Mapping[str, Answer]
     """By id, in the order of the file."""
-
-
-def names_of(folders: Sequence[str]) -> list[str]:
-    """What runs are called beside each other: their folders below the one that holds them all."""
-    paths = [Path(folder).absolute() for folder in folders]
-    above = Path(os.path.commonpath([path.parent for path in paths]))
-    return [str(path.relative_to(above)) for path in paths]
 
 
 def read_run(folder: str, name: str) -> Run:

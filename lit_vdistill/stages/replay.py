@@ -1,6 +1,6 @@
 """Replay: what a privileged teacher thinks of the student's own tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -219,8 +219,8 @@ class Replay(TokenMethod):
     ) -> "TokenView":
         assert self.log_ratio is not None
         length = int(scores.mask[row].sum())
-        feedback, unjudged = self._feedback[self.active.index(row)], None
-        if feedback is not None and self._unjudged is not None:
+        judged, unjudged = dict(zip(self.active, self._feedback, strict=True)), None
+        if judged[row] is not None and self._unjudged is not None:
             found = self._unjudged.log_ratio(scores, [row], self.config.dtype)
             unjudged = tuple(found[0].tolist())
         return TokenView(
@@ -229,7 +229,7 @@ class Replay(TokenMethod):
             unjudged_log_ratio=unjudged,
             weights=tuple(weights[row, :length].tolist()),
             mix=self.mix(),
-            feedback=feedback,
+            judged=judged,
         )
 
 
@@ -292,8 +292,14 @@ class TokenView:
     """m of Eq. 25."""
     mix: float
     """λ of the step, with which m became credit (Eq. 26)."""
-    feedback: str | None
-    """What the judge said."""
+    judged: Mapping[int, str | None]
+    """What the judge said about each rollout of the piece that moves, by its number as above; None
+    where nobody was asked, or the judge failed."""
+
+    @property
+    def feedback(self) -> str | None:
+        """What the judge said about this one."""
+        return self.judged[self.rollout]
 
 
 @dataclass(frozen=True, slots=True)

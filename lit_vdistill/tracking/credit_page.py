@@ -67,12 +67,25 @@ def credit_page(record: dict[str, Any], before: str | None = None, after: str | 
         before: File of the page about the rollout recorded before; None for the first.
         after: The same for the next.
     """
-    bound = _bound(record)
     values = {
-        "title": f"Token credit: {record['sample']}, rollout {int(record['rollout'])}",
+        "title": title_of(record),
         "lead": "",
         "before": before,
         "after": after,
+        "record": record_values(record),
+    }
+    return render(_TEMPLATE, values)
+
+
+def title_of(record: dict[str, Any]) -> str:
+    """Sample and rollout that a record is about."""
+    return f"Token credit: {record['sample']}, rollout {int(record['rollout'])}"
+
+
+def record_values(record: dict[str, Any]) -> dict[str, Any]:
+    """What `credit_parts.html.j2` draws of a record."""
+    bound = _bound(record)
+    return {
         "facts": _facts(record),
         "frames": [_frame(frame) for frame in record["frames"]],
         "has_predicted": any(frame.get("predicted") for frame in record["frames"]),
@@ -82,7 +95,6 @@ def credit_page(record: dict[str, Any], before: str | None = None, after: str | 
         "views": list(_views(record)),
         "siblings": _siblings(record),
     }
-    return render(_TEMPLATE, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +216,20 @@ def _siblings(record: dict[str, Any]) -> list[dict[str, Any]]:
             f"A {sibling['advantage']:+.3f}",
             "parts": _parts(sibling["rewards"]),
             "text": sibling["text"],
+            "judged": _judged(record, sibling),
             "is_shown": sibling["rollout"] == record["rollout"],
         }
         for sibling in record.get("siblings", [])
     ]
+
+
+def _judged(record: dict[str, Any], sibling: dict[str, Any]) -> str:
+    """The judge's words to a rollout (VISD Figure 7); empty where nobody was to be asked."""
+    if record["conditioning"] != "feedback" or "feedback" not in sibling:
+        return ""
+    if sibling["feedback"] is not None:
+        return f"The judge: {sibling['feedback']}"
+    return "The judge failed." if sibling["advantage"] else "Not judged, as A is 0."
 
 
 def _frame(frame: dict[str, Any]) -> Frame:

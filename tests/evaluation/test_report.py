@@ -262,21 +262,6 @@ def test_a_wrong_score_is_named(run_of, changes, told):
         report([run_of("a", [(RIGHT, 1.0)], changes)])
 
 
-@pytest.mark.parametrize(
-    ("folders", "names"),
-    [
-        (["runs/a"], ["a"]),
-        (["runs/a", "runs/b"], ["a", "b"]),
-        (["runs/a/eval", "runs/b/eval"], ["a/eval", "b/eval"]),
-        (["runs/a", "runs/a/later"], ["a", "a/later"]),
-    ],
-)
-def test_names_are_short_and_tell_runs_apart(folders, names):
-    from lit_vdistill.evaluation.run_files import names_of
-
-    assert names_of(folders) == names
-
-
 def test_runs_that_cannot_stand_side_by_side_are_refused(run_of):
     one, other = run_of("a", [(RIGHT, 1.0)]), run_of("b", [(RIGHT, 1.0)], {"benchmark": "large"})
     with pytest.raises(SystemExit, match=r"error: runs: expected one benchmark, got .*a: small"):

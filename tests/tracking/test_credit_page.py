@@ -136,6 +136,23 @@ def test_a_colour_means_the_same_whatever_the_sign_of_the_advantage(advantage, s
     assert credit[2][0] == -1
 
 
+@pytest.mark.parametrize(
+    ("conditioning", "words", "advantage", "told"),
+    [
+        ("feedback", "So <b>near</b>.", 0.7, "The judge: So <b>near</b>."),
+        ("feedback", None, 0.7, "The judge failed."),
+        ("feedback", None, 0.0, "Not judged, as A is 0."),
+        ("evidence", None, 0.7, ""),
+    ],
+)
+def test_the_judges_words_stand_below_each_rollout(conditioning, words, advantage, told):
+    """VISD Figure 7."""
+    sibling = RECORD["siblings"][0] | {"feedback": words, "advantage": advantage}
+    used = {"conditioning": conditioning, "siblings": [sibling]}
+    found = Page(credit_page(RECORD | used)).text.partition("The rollouts of this prompt")[2]
+    assert found.split("</b>", 1)[1].replace("sibling 0", "").strip() == told
+
+
 def test_a_phone_shows_one_column():
     text = credit_page(RECORD)
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
@@ -279,6 +296,8 @@ def test_the_callback_records_what_the_page_needs(
     assert (record["sample"], record["rollout"], record["step"]) == ("s1", 1, 20)
     assert record["advantage"] == pytest.approx(-0.9)
     assert record["rewards"] == {"answer": 0.0}
+    judged = [sibling["feedback"] for sibling in record["siblings"]]
+    assert judged[0] != judged[1] == record["feedback"]
     assert_complete(record, texts, corner)
     trainer.global_step = 21
     view.on_train_batch_start(trainer, stage, None, 0)
