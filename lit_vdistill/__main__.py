@@ -16,6 +16,7 @@ from lit_vdistill.evaluation.report import report
 from lit_vdistill.pool import tools as pool_tools
 from lit_vdistill.served.vllm_server import serve
 from lit_vdistill.tracking import credit_page, judge_check
+from lit_vdistill.tracking.workspace import workspace
 
 
 def _evaluate(args: Sequence[str] = ()) -> None:
@@ -61,6 +62,7 @@ TOOLS: dict[str, Any] = {
         "_help": "look into a run",
         "credit": credit_page.credit,
     },
+    "workspace": workspace,
 }
 
 

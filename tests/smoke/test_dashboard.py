@@ -1,0 +1,169 @@
+"""What W&B is given, read back from runs without a network, beside what the page about it says."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_vdistill.tracking.workspace import SECTIONS, build
+
+PAGE = Path("configs/logger/README.md")
+OTHERS = {"epoch", "trainer/global_step"}
+"""Lightning's own."""
+
+
+def read_back(folder):
+    """Metric keys that had a value, media by key, and the config, of a run that W&B wrote here."""
+    (written,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(written)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    keys, media, config = set(), {}, {}
+    for record in map(json.loads, told.splitlines()):
+        if record["type"] == "history":
+            for key, value in record["history"]["item"].items():
+                name, _, part = key.partition(".")
+                if part == "_type":
+                    media.setdefault(name, []).append(record["history"]["item"])
+                elif isinstance(value, (int, float)) and not (part or key.startswith("_")):
+                    keys.add(key)
+                elif re.match("val/R@", key):
+                    keys.add(key)
+        if record["type"] == "config":
+            config |= record["config"].get("update", {})
+    return keys, media, config
+
+
+@pytest.fixture(scope="module")
+def logged(small_run, tmp_path_factory):
+    """One run of each method, with every observer at every step; by name: folder and read back."""
+    from lit_vdistill.stages import on_policy
+
+    def by_text(rewards, response, sample):
+        return {reward.name: sum(map(ord, response.text)) % 7 / 7 for reward in rewards}
+
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_policy, "reward_breakdown", by_text)
+        for name in ("rmsd", "visd"):
+            out = tmp_path_factory.mktemp(name)
+            small_run(name, out, *observed(name, out))
+            found[name] = out, *read_back(out)
+    return found
+
+
+def observed(name, out):
+    seen = ["RolloutTable", "TrainingHealth", "RunCard", "ProximityAnnealing", "TokenCreditView"]
+    options = {
+        "RolloutTable": [f"path={out}/rollouts.jsonl", "every_n_steps=1"],
+        "TrainingHealth": [f"folder={out}", "window=1", "limits.no_signal=-1.0"],
+        "RunCard": [f"folder={out}"],
+        "ProximityAnnealing": ["start_s=4.0", "end_s=1.0", "num_steps=2"],
+        "TokenCreditView": [f"folder={out}", "every_n_steps=1"],
+    }
+    line = []
+    for place, callback in enumerate(seen if name == "visd" else seen[:3]):
+        line.append(f"--trainer.callbacks{'+' if place else ''}=callbacks.{callback}")
+        line += [f"--trainer.callbacks.{option}" for option in options[callback]]
+    logger = ["class_path=lightning.pytorch.loggers.WandbLogger", f"save_dir={out}", "offline=true"]
+    line += [f"--trainer.logger.{option}" for option in logger]
+    line += ["--trainer.log_every_n_steps=1", "--model.loss.group_size=2"]
+    return line + (["--model.disc.warmup_max_steps=0"] if name == "rmsd" else [])
+
+
+@pytest.fixture(scope="module")
+def keys(logged):
+    return set().union(*(found[1] for found in logged.values()))
+
+
+def named(heading):
+    """Names in the first column of a table of the page, as patterns, `<…>` for any."""
+    part = PAGE.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    names = [name for row in rows for name in re.findall("`([^`]+)`", row)]
+    return [re.sub("<[^>]+>", "[^/]+", re.escape(name).replace("/<", "/<")) for name in names]
+
+
+def test_the_page_names_what_is_logged_and_nothing_else(keys):
+    patterns = named("Keys")
+    assert len(patterns) > 40
+    missing = [p for p in patterns if not any(re.fullmatch(p, key) for key in keys)]
+    assert missing == []
+    # Scores stand there by task, too.
+    whole = [re.sub("^(val/[^/]+)/[^/]+$", r"\1", k) if "/reward_part/" not in k else k for k in keys]
+    unnamed = {k for k in whole if not any(re.fullmatch(p, k) for p in patterns)} - OTHERS
+    assert unnamed == set()
+
+
+def test_the_workspace_plots_what_is_logged(keys, logged):
+    plots = [plot for section in SECTIONS for plot in section.plots]
+    assert {name for plot in plots for name in plot.metrics} - keys == set()
+    patterns = [plot.pattern for plot in plots if plot.pattern]
+    assert [p for p in patterns if not any(re.search(p, key) for key in keys)] == []
+    media = {section.media for section in SECTIONS} | {section.table for section in SECTIONS}
+    shown = {name for found in logged.values() for name in found[2]}
+    assert media - {None} == shown == set(named("Table, page and card")) - {"run_card"}
+
+
+def test_the_workspace_is_built_without_an_account(monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    sent = json.loads(build("someone", "a project")._to_model().model_dump_json(by_alias=True))
+    assert (sent["entity"], sent["project"]) == ("someone", "a project")
+    sections = sent["spec"]["section"]["panelBankConfig"]["sections"]
+    assert [section["name"] for section in sections] == [section.name for section in SECTIONS]
+    for section, written in zip(SECTIONS, sections, strict=True):
+        drawn = [p["config"] for p in written["panels"] if p["viewType"] == "Run History Line Plot"]
+        assert [config["xAxis"] for config in drawn] == ["trainer/global_step"] * len(section.plots)
+        assert [(c["metrics"], c["metricRegex"]) for c in drawn] == [
+            (list(plot.metrics), plot.pattern) for plot in section.plots
+        ]
+
+
+def test_a_table_shows_rollouts_beside_their_frames(logged):
+    out, _, media, _ = logged["rmsd"]
+    assert [item["rollout/table._type"] for item in media["rollout/table"]] == ["table-file"] * 2
+    assert [item["trainer/global_step"] for item in media["rollout/table"]] == [0, 1]
+    files = out.glob("wandb/offline-run-*/files/media/table/rollout/*.table.json")
+    tables = [json.loads(path.read_text()) for path in files]
+    rows = [json.loads(line) for line in (out / "rollouts.jsonl").open()]
+    assert len(rows) == 2 * 3 * 2
+    assert {"matched_teacher", "advantage", "feedback", "reward/disc"} <= rows[0].keys()
+    for table in tables:
+        assert table["columns"] == ["frames", *rows[0]]
+        shown = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+        assert len(shown) == 2 * 2
+        assert {row.pop("frames") for row in shown} == {"Image"}
+        assert all(row in rows for row in shown)
+
+
+def test_a_judges_words_stand_beside_the_rollouts_they_are_about(logged):
+    out, _, media, _ = logged["visd"]
+    rows = [json.loads(line) for line in (out / "rollouts.jsonl").open()]
+    assert {"rollout/table", "credit/page"} == media.keys()
+    records = [json.loads(path.read_text()) for path in sorted((out / "credit").glob("*.json"))]
+    assert records
+    for record in records:
+        of = [r for r in rows if (r["step"], r["sample"]) == (record["step"], record["sample"])]
+        assert of[record["rollout"]]["feedback"] == record["feedback"]
+        assert all((row["feedback"] is None) == (row["advantage"] == 0) for row in of)
+    assert any(record["feedback"] for record in records)
+
+
+def test_credit_pages_are_whole_and_ask_for_nothing(logged):
+    out, _, media, _ = logged["visd"]
+    assert {item["credit/page._type"] for item in media["credit/page"]} == {"html-file"}
+    pages = [p.read_text() for p in out.glob("wandb/offline-run-*/files/media/html/credit/*.html")]
+    assert len(pages) == len(list((out / "credit").glob("*.json")))
+    for page in pages:
+        assert "Token credit: " in page
+        assert not re.search("<script|<link|src=.http", page)
+
+
+@pytest.mark.parametrize("name", ["rmsd", "visd"])
+def test_the_card_is_in_the_config(logged, name):
+    out, _, _, config = logged[name]
+    card = json.loads((out / "run_card.json").read_text())
+    assert config["run_card"] == card
+    assert config["model"]["class_path"] == f"lit_vdistill.stages.{card['stage']}"
