@@ -4,13 +4,16 @@ import json
 import re
 import subprocess
 import sys
+from collections import ChainMap
 from pathlib import Path
 
 import pytest
 
 from lit_vdistill.tracking.workspace import SECTIONS, build
+from lit_vdistill.world.questions import TASKS
 
 PAGE = Path("configs/logger/README.md")
+GROUP = 4
 OTHERS = {"epoch", "trainer/global_step"}
 """Lightning's own."""
 
@@ -20,36 +23,31 @@ def read_back(folder):
     (written,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(written)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    keys, media, config = set(), {}, {}
-    for record in map(json.loads, told.splitlines()):
-        if record["type"] == "history":
-            for key, value in record["history"]["item"].items():
-                name, _, part = key.partition(".")
-                if part == "_type":
-                    media.setdefault(name, []).append(record["history"]["item"])
-                elif isinstance(value, (int, float)) and not (part or key.startswith("_")):
-                    keys.add(key)
-                elif re.match("val/R@", key):
-                    keys.add(key)
-        if record["type"] == "config":
-            config |= record["config"].get("update", {})
-    return keys, media, config
+    records = [json.loads(line) for line in told.splitlines()]
+    items = [record["history"]["item"] for record in records if record["type"] == "history"]
+    media = {}
+    for item in items:
+        for name in [key.removesuffix("._type") for key in item if key.endswith("._type")]:
+            media.setdefault(name, []).append(item)
+    inner = ("_", *(f"{name}." for name in media))
+    # What could not be measured is written as a text, "NaN".
+    values = [pair for item in items for pair in item.items() if not isinstance(pair[1], str)]
+    keys = {key for key, _ in values if not key.startswith(inner)}
+    configs = [record["config"]["update"] for record in records if record["type"] == "config"]
+    return keys, media, dict(ChainMap(*reversed(configs)))
 
 
 @pytest.fixture(scope="module")
-def logged(small_run, tmp_path_factory):
+def logged(small_run, starting_student, pay_by_text, tmp_path_factory):
     """One run of each method, with every observer at every step; by name: folder and read back."""
-    from lit_vdistill.stages import on_policy
-
-    def by_text(rewards, response, sample):
-        return {reward.name: sum(map(ord, response.text)) % 7 / 7 for reward in rewards}
-
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_policy, "reward_breakdown", by_text)
+        pay_by_text(patch)
         for name in ("rmsd", "visd"):
             out = tmp_path_factory.mktemp(name)
-            small_run(name, out, *observed(name, out))
+            # The discriminator reads whole rollouts; credit needs some that differ.
+            ends = [f"--model.policy.path={starting_student}"] if name == "rmsd" else []
+            small_run(name, out, *observed(name, out), *ends)
             found[name] = out, *read_back(out)
     return found
 
@@ -69,7 +67,7 @@ def observed(name, out):
         line += [f"--trainer.callbacks.{option}" for option in options[callback]]
     logger = ["class_path=lightning.pytorch.loggers.WandbLogger", f"save_dir={out}", "offline=true"]
     line += [f"--trainer.logger.{option}" for option in logger]
-    line += ["--trainer.log_every_n_steps=1", "--model.loss.group_size=2"]
+    line += ["--trainer.log_every_n_steps=1", f"--model.loss.group_size={GROUP}"]
     return line + (["--model.disc.warmup_max_steps=0"] if name == "rmsd" else [])
 
 
@@ -83,7 +81,7 @@ def named(heading):
     part = PAGE.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
     rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
     names = [name for row in rows for name in re.findall("`([^`]+)`", row)]
-    return [re.sub("<[^>]+>", "[^/]+", re.escape(name).replace("/<", "/<")) for name in names]
+    return [re.sub("<[^>]+>", "[^/]+", re.escape(name)) for name in names]
 
 
 def test_the_page_names_what_is_logged_and_nothing_else(keys):
@@ -91,10 +89,9 @@ def test_the_page_names_what_is_logged_and_nothing_else(keys):
     assert len(patterns) > 40
     missing = [p for p in patterns if not any(re.fullmatch(p, key) for key in keys)]
     assert missing == []
-    # Scores stand there by task, too.
-    whole = [re.sub("^(val/[^/]+)/[^/]+$", r"\1", k) if "/reward_part/" not in k else k for k in keys]
-    unnamed = {k for k in whole if not any(re.fullmatch(p, k) for p in patterns)} - OTHERS
-    assert unnamed == set()
+    by_task = re.compile(f"(val/[^/]+)/({'|'.join(TASKS)})")
+    whole = {m[1] if (m := by_task.fullmatch(key)) else key for key in keys}
+    assert {k for k in whole if not any(re.fullmatch(p, k) for p in patterns)} == OTHERS
 
 
 def test_the_workspace_plots_what_is_logged(keys, logged):
@@ -128,12 +125,12 @@ def test_a_table_shows_rollouts_beside_their_frames(logged):
     files = out.glob("wandb/offline-run-*/files/media/table/rollout/*.table.json")
     tables = [json.loads(path.read_text()) for path in files]
     rows = [json.loads(line) for line in (out / "rollouts.jsonl").open()]
-    assert len(rows) == 2 * 3 * 2
+    assert len(rows) == 2 * 3 * GROUP
     assert {"matched_teacher", "advantage", "feedback", "reward/disc"} <= rows[0].keys()
     for table in tables:
         assert table["columns"] == ["frames", *rows[0]]
         shown = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-        assert len(shown) == 2 * 2
+        assert len(shown) == 2 * GROUP
         assert {row.pop("frames") for row in shown} == {"Image"}
         assert all(row in rows for row in shown)
 
