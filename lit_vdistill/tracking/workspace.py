@@ -122,6 +122,9 @@ def workspace(entity: str, project: str = _NAME, out: str | None = None) -> None
         entity: W&B's user or team.
         project: Its project, as `trainer.logger` names it.
         out: JSON file to write instead, for which no account is needed.
+
+    Raises:
+        ValueError: Without an account, or without the package.
     """
     view = build(entity, project)
     if out is not None:
@@ -130,7 +133,15 @@ def workspace(entity: str, project: str = _NAME, out: str | None = None) -> None
         Path(out).write_text(text + "\n", encoding="utf-8")
         sys.stdout.write(f"{out}\n")
         return
-    view.save()
+    from wandb.errors import UsageError
+
+    try:
+        view.save()
+    except UsageError as error:
+        raise ValueError(
+            f"workspace: expected an account at W&B ({error}): log in by `wandb login`, or name a "
+            "file by --out"
+        ) from error
     sys.stdout.write(f"{view.url}\n")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_vdistill.tracking.workspace import SECTIONS, build
+from lit_vdistill.tracking.workspace import SECTIONS
 from lit_vdistill.world.questions import TASKS
 
 PAGE = Path("configs/logger/README.md")
@@ -102,20 +102,6 @@ def test_the_workspace_plots_what_is_logged(keys, logged):
     media = {section.media for section in SECTIONS} | {section.table for section in SECTIONS}
     shown = {name for found in logged.values() for name in found[2]}
     assert media - {None} == shown == set(named("Table, page and card")) - {"run_card"}
-
-
-def test_the_workspace_is_built_without_an_account(monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    sent = json.loads(build("someone", "a project")._to_model().model_dump_json(by_alias=True))
-    assert (sent["entity"], sent["project"]) == ("someone", "a project")
-    sections = sent["spec"]["section"]["panelBankConfig"]["sections"]
-    assert [section["name"] for section in sections] == [section.name for section in SECTIONS]
-    for section, written in zip(SECTIONS, sections, strict=True):
-        drawn = [p["config"] for p in written["panels"] if p["viewType"] == "Run History Line Plot"]
-        assert [config["xAxis"] for config in drawn] == ["trainer/global_step"] * len(section.plots)
-        assert [(c["metrics"], c["metricRegex"]) for c in drawn] == [
-            (list(plot.metrics), plot.pattern) for plot in section.plots
-        ]
 
 
 def test_a_table_shows_rollouts_beside_their_frames(logged):
