@@ -5,18 +5,25 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
+from PIL import Image
 
 from lit_vdistill import jsonl
+from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.stages import OnPolicyModule
 from lit_vdistill.stages.step import StepRecord
+from lit_vdistill.tracking.logged_media import filmstrip, log_rollouts, that_show_media
+
+_SHOWN = 2
+"""Prompts of a step in W&B's table: it is read by eye, and all are in the file."""
 
 
 class RolloutTable(Callback):
-    """Writes the rollouts of every n-th step to JSONL, and to a W&B table where W&B logs.
+    """Writes the rollouts of every n-th step to JSONL, and of two prompts to W&B where it logs.
 
     A row has step, sample, task, question, response, matched teacher response, each reward
-    (`reward/<name>`), their total and the advantage. Only looks: leaving it out changes no weight.
+    (`reward/<name>`), their total, the advantage and what a judge said. W&B's table
+    `rollout/table` shows the prompt's frames beside it. Only looks: leaving it out changes no
+    weight.
     """
 
     def __init__(self, path: str, every_n_steps: int = 10) -> None:
@@ -50,14 +57,27 @@ class RolloutTable(Callback):
             return
         rows = rollout_rows(record)
         jsonl.append(self.path, rows)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                table = [list(row.values()) for row in rows]
-                logger.log_table("rollouts", columns=list(rows[0]), data=table, step=record.step)
+        if loggers := that_show_media(trainer.loggers):
+            shown = record.experience.groups[:_SHOWN]
+            few = rows[: sum(len(group.rollouts) for group in shown)]
+            data = getattr(trainer, "datamodule", None)
+            log_rollouts(loggers, few, _strips(record, data), record.step)
 
 
 def _step_of(row: Any) -> float:
     return row.get("step", math.inf) if isinstance(row, dict) else math.inf
+
+
+def _strips(record: StepRecord, data: Any) -> dict[str, Image.Image]:
+    """Frames of the prompts in W&B's table, by sample, where ours are the data."""
+    if not isinstance(data, VideoDistillDataModule):
+        return {}
+    strips = {}
+    for item in record.experience.batch.items[:_SHOWN]:
+        if item.sample.media:
+            medium = data.reader.read(item.sample.media, item.sample.media_type)
+            strips[item.sample.id] = filmstrip(medium.frames, medium.times_s)
+    return strips
 
 
 def rollout_rows(record: StepRecord) -> list[dict[str, Any]]:
@@ -66,7 +86,7 @@ def rollout_rows(record: StepRecord) -> list[dict[str, Any]]:
     Raises:
         ValueError: When two columns have one name.
     """
-    rows = []
+    rows, feedback = [], record.feedback()
     for i, group in enumerate(record.experience.groups):
         for n, rollout in enumerate(group.rollouts):
             parts = record.experience.breakdowns[i][n]
@@ -82,6 +102,7 @@ def rollout_rows(record: StepRecord) -> list[dict[str, Any]]:
                 *((f"reward/{name}", paid) for name, paid in parts.items()),
                 ("reward/total", round(record.rewards[i, n].item(), 6)),
                 ("advantage", round(record.advantages[i, n].item(), 6)),
+                ("feedback", feedback[i][n]),
             ]
             names = [name for name, _ in row]
             if twice := sorted({name for name in names if names.count(name) > 1}):

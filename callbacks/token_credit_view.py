@@ -15,7 +15,9 @@ from lit_vdistill.responses.grammar import parse_response
 from lit_vdistill.stages import VISDModule
 from lit_vdistill.stages.replay import Replay, TokenView
 from lit_vdistill.stages.step import StepRecord
+from lit_vdistill.tracking.credit_page import credit_page
 from lit_vdistill.tracking.drawn_boxes import nearest_frame, predicted_boxes
+from lit_vdistill.tracking.logged_media import log_page, that_show_media
 
 
 class TokenCreditView(Callback):
@@ -24,7 +26,8 @@ class TokenCreditView(Callback):
     Taken is the rollout with the largest advantage by size among those of the first process. Where
     a judge gives feedback, what the step learnt is shown beside what the same teacher thinks
     without the judge's words (VISD Eqs. 29-31), which costs such a step one more row a piece, on
-    all processes alike. Only looks: leaving it out changes no weight. At λ = 0 nothing is recorded.
+    all processes alike. W&B, where it logs, gets the record's page as `credit/page`. Only looks:
+    leaving it out changes no weight. At λ = 0 nothing is recorded.
     """
 
     def __init__(self, folder: str, every_n_steps: int = 20) -> None:
@@ -78,6 +81,8 @@ class TokenCreditView(Callback):
         name = re.sub(r"[^\w.-]", "_", item.sample.id)
         path = self.folder / f"{record.step:06d}-{name}.json"
         path.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+        if loggers := that_show_media(trainer.loggers):
+            log_page(loggers, credit_page(facts), record.step)
 
 
 def _most_moved(record: StepRecord) -> tuple[int, int, TokenView] | None:

@@ -17,6 +17,7 @@ from lit_vdistill.pool import tools as pool_tools
 from lit_vdistill.served.vllm_server import serve
 from lit_vdistill.tracking import credit_page, judge_check
 from lit_vdistill.tracking.run_page import report
+from lit_vdistill.tracking.workspace import workspace
 
 
 def _evaluate(args: Sequence[str] = ()) -> None:
@@ -63,6 +64,7 @@ TOOLS: dict[str, Any] = {
         "_help": "look into a run",
         "credit": credit_page.credit,
     },
+    "workspace": workspace,
 }
 
 

@@ -1,7 +1,7 @@
 """On-policy distillation of one piece: a teacher's distributions on the student's own tokens."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
@@ -43,6 +43,8 @@ class Distillation(TokenMethod):
     read: Callable[[], Reading] | None
     """Gives what the teacher reads; let go of by then, as it is on the device and the window goes
     on."""
+    feedback: Mapping[int, str] = field(default_factory=dict)
+    """As `TokenMethod` has it; whoever reads fills it."""
 
     def request(self, states: CompletionStates) -> HeadRequest:
         """Let the teacher see and read; the student's head then compares both, word for word."""

@@ -7,6 +7,7 @@ file says how to add one.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from jaxtyping import Float
 from torch import Tensor
@@ -36,6 +37,10 @@ class TokenMethod:
     the window: at later updates `request` and `terms` are called again, with the policy's new
     scores. What must not change in between it keeps itself, and names in `state`.
     """
+
+    feedback: Mapping[int, str] = MappingProxyType({})
+    """What a judge has said, by row of the piece; none is known to a run that goes on from between
+    two updates of a window."""
 
     def request(self, states: CompletionStates) -> HeadRequest:
         """What `terms` needs from the policy's head beside log-probabilities and entropies."""

@@ -117,7 +117,7 @@ class Replay(TokenMethod):
         self._told: _Told | None = None
         self._most: int | None = None
         self._unjudged: _Told | None = None
-        self._feedback: list[str | None] = []
+        self.feedback: Mapping[int, str] = {}
 
     def state(self) -> dict[str, Tensor]:
         """Δ: judge and teacher are asked once a window."""
@@ -129,10 +129,12 @@ class Replay(TokenMethod):
         if self.log_ratio is not None:
             return HeadRequest()
         assert self.asked is not None
-        self._feedback = self.asked.result() or [None] * len(self.active)
+        said = self.asked.result() or [None] * len(self.active)
+        told = zip(self.active, said, strict=True)
+        self.feedback = {row: words for row, words in told if words is not None}
         if not self.active:
             return HeadRequest()
-        self._told = self._ask(states, self.active, self._feedback)
+        self._told = self._ask(states, self.active, said)
         if self.is_viewed:
             most = max(self.active, key=lambda row: abs(self.advantages[row].item()))
             self._most = most
@@ -219,7 +221,7 @@ class Replay(TokenMethod):
     ) -> "TokenView":
         assert self.log_ratio is not None
         length = int(scores.mask[row].sum())
-        judged, unjudged = dict(zip(self.active, self._feedback, strict=True)), None
+        judged, unjudged = {one: self.feedback.get(one) for one in self.active}, None
         if judged[row] is not None and self._unjudged is not None:
             found = self._unjudged.log_ratio(scores, [row], self.config.dtype)
             unjudged = tuple(found[0].tolist())

@@ -88,13 +88,15 @@ class SelfDistillationModule(SelfTeacherModule):
         counted = [i for i in rows if counts[i] and how.conditioning == "feedback"]
         cases = self.judge_cases(part) if counted else []
         asked = JudgeCall(self.judge, [cases[i] for i in counted], self.distill.judge_timeout_s)
+        heard: dict[int, str] = {}
 
         def read() -> Reading:
             said = dict(zip(counted, asked.result(), strict=True))
             if said:
                 failed = list(said.values()).count(None)
                 metrics.add("judge/failures", float(failed), float(len(said)))
+            heard.update({i: words for i, words in said.items() if words is not None})
             told, own = [said.get(i) for i in rows], self.has_other_tower
             return replay_rows(self.processor, part, rows, told, how, own_look=own)
 
-        return Distillation(self.ema_teacher, self.distill, read)
+        return Distillation(self.ema_teacher, self.distill, read, heard)

@@ -142,6 +142,15 @@ class StepRecord:
     piece_sizes: tuple[int, ...]
     """How many groups each of them had."""
 
+    def feedback(self) -> list[list[str | None]]:
+        """What a judge said, by prompt and rollout; None where none was asked, or failed."""
+        size = self.advantages.shape[1]
+        return [
+            [method.feedback.get(group * size + n) for n in range(size)]
+            for method, num_groups in zip(self.methods, self.piece_sizes, strict=True)
+            for group in range(num_groups)
+        ]
+
     @classmethod
     def of(cls, step: int, window: Window, outcomes: Sequence[PieceOutcome]) -> "StepRecord":
         """Put the pieces together, in the order in which they were taken."""

@@ -15,8 +15,9 @@ def record(make_sample, rollouts_of):
         experience = SimpleNamespace(groups=(group,), breakdowns=((parts,),))
         one = torch.tensor([[0.5]])
         return SimpleNamespace(
-            step=3, experience=experience, columns=columns, rewards=one, advantages=one
-        )
+            step=3, experience=experience, columns=columns, rewards=one, advantages=one,
+            feedback=lambda: [[None]],
+        )  # fmt: skip
 
     return build
 

@@ -59,14 +59,20 @@ def small_run(tmp_path_factory):
 
 
 @pytest.fixture
-def rewarded_by_text(monkeypatch):
+def rewarded_by_text(monkeypatch, pay_by_text):
     """An untrained student earns nothing: rewards by its text give groups a signal all the same."""
+    pay_by_text(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def pay_by_text():
+    """Does so for as long as a patch lasts."""
     from lit_vdistill.stages import on_policy
 
     def by_text(rewards, response, sample):
         return {reward.name: sum(map(ord, response.text)) % 7 / 7 for reward in rewards}
 
-    monkeypatch.setattr(on_policy, "reward_breakdown", by_text)
+    return lambda patch: patch.setattr(on_policy, "reward_breakdown", by_text)
 
 
 @pytest.fixture(scope="session")
