@@ -16,11 +16,16 @@ import nltk  # noqa: F401
 import pytest
 import torchmetrics.text  # noqa: F401
 import transformers.processing_utils  # noqa: F401
+from hypothesis import settings
 
 from tests.families import MODEL_TYPES
 
 # Tests kill processes, not machines: hundreds of checkpoints need not reach the disk.
 os.fsync = lambda file: None
+
+# A slow machine is no failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture

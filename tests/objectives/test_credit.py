@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_vdistill.objectives.credit import (
@@ -33,7 +33,6 @@ top_ks = st.integers(1, VOCAB)
 
 
 @given(seeds, top_ks)
-@settings(deadline=None)
 def test_support_is_the_top_k_and_the_realized_token_once(seed, top_k):
     teacher, _, ids, is_counted, _, _ = scene(seed, top_k)
     top = teacher.topk(top_k).indices
@@ -45,7 +44,6 @@ def test_support_is_the_top_k_and_the_realized_token_once(seed, top_k):
 
 
 @given(seeds, top_ks)
-@settings(deadline=None)
 def test_calibration_identity(seed, top_k):
     """Eq. 24: Δ^K = log q(y)/π(y) + log P(U)/Q(U)."""
     teacher, student, ids, is_counted, ratio, (log_q, log_pi) = scene(seed, top_k)
@@ -54,14 +52,12 @@ def test_calibration_identity(seed, top_k):
 
 
 @given(seeds)
-@settings(deadline=None)
 def test_with_the_whole_vocabulary_it_is_the_sampled_token_ratio(seed):
     *_, ratio, full = scene(seed, VOCAB)
     torch.testing.assert_close(ratio, sampled_log_ratio(*full), atol=1e-4, rtol=1e-4)
 
 
 @given(seeds, top_ks, st.floats(0, 0.99), st.floats(0, 1))
-@settings(deadline=None)
 def test_direction_is_kept_and_credit_is_bounded(seed, top_k, clip, mix):
     """Eq. 27 and 28."""
     *_, ratio, _ = scene(seed, top_k)
@@ -75,7 +71,6 @@ def test_direction_is_kept_and_credit_is_bounded(seed, top_k, clip, mix):
 
 
 @given(seeds, top_ks)
-@settings(deadline=None)
 def test_without_mixing_credit_is_one_to_the_bit(seed, top_k):
     *_, ratio, _ = scene(seed, top_k)
     weights = token_weights(ratio, torch.tensor([1.0, -1.0, 0.5]), 0.2)
@@ -83,7 +78,6 @@ def test_without_mixing_credit_is_one_to_the_bit(seed, top_k):
 
 
 @given(seeds, top_ks)
-@settings(deadline=None)
 def test_a_teacher_that_knows_no_more_gives_one(seed, top_k):
     teacher, _, ids, is_counted, _, _ = scene(seed, top_k)
     logits = teacher.gather(-1, ids)

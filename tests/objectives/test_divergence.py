@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_vdistill.objectives.divergence import divergence, with_rest
@@ -39,7 +39,6 @@ def gradient(student, teacher, kind):
 
 
 @given(seeds, st.sampled_from([0.1, 1.0, 5.0]), kinds)
-@settings(deadline=None)
 def test_values_and_gradients_are_the_definitions(seed, scale, kind):
     student, teacher = pair(seed, scale, torch.float64)
     logits = student.clone().requires_grad_()
@@ -50,7 +49,6 @@ def test_values_and_gradients_are_the_definitions(seed, scale, kind):
 
 
 @given(seeds, scales, kinds)
-@settings(deadline=None)
 def test_it_is_never_negative_and_always_finite(seed, scale, kind):
     student, teacher = pair(seed, scale)
     value = divergence(student, teacher, kind)
@@ -61,7 +59,6 @@ def test_it_is_never_negative_and_always_finite(seed, scale, kind):
 
 
 @given(seeds, scales, kinds)
-@settings(deadline=None)
 def test_equal_distributions_are_not_apart(seed, scale, kind):
     student, _ = pair(seed, scale)
     assert (divergence(student, student, kind) == 0).all()
@@ -69,7 +66,6 @@ def test_equal_distributions_are_not_apart(seed, scale, kind):
 
 
 @given(seeds, scales)
-@settings(deadline=None)
 def test_jensen_shannon_is_symmetric_and_bounded(seed, scale):
     student, teacher = pair(seed, scale)
     value = divergence(student, teacher, "jensen_shannon")
@@ -81,7 +77,6 @@ def test_jensen_shannon_is_symmetric_and_bounded(seed, scale):
 
 
 @given(seeds, scales, kinds, st.integers(1, VOCAB))
-@settings(deadline=None)
 def test_a_bucket_for_the_rest_never_adds(seed, scale, kind, top_k):
     """The data processing inequality; with all of the vocabulary in the support nothing is lost.
 
@@ -100,7 +95,6 @@ def test_a_bucket_for_the_rest_never_adds(seed, scale, kind, top_k):
 
 
 @given(seeds, scales, kinds)
-@settings(deadline=None)
 def test_a_bucket_for_nothing_adds_almost_nothing(seed, scale, kind):
     student, teacher = pair(seed, scale)
     bucketed = divergence(with_rest(student), with_rest(teacher), kind)
@@ -108,7 +102,6 @@ def test_a_bucket_for_nothing_adds_almost_nothing(seed, scale, kind):
 
 
 @given(seeds, scales, kinds, st.integers(1, VOCAB))
-@settings(deadline=None)
 def test_gradients_through_the_bucket_are_those_of_the_merged_distribution(
     seed, scale, kind, top_k
 ):
