@@ -15,13 +15,16 @@ ALARMED = [
 
 
 def test_observers_change_no_weight(small_run, tmp_path):
-    """Three steps with and without the callbacks that only look."""
+    """Three steps with and without the callbacks that only look, and W&B that shows frames."""
     small = ["--model.loss.group_size=2", "--trainer.max_steps=3", "--trainer.val_check_interval=3"]
     keep = [
         "--trainer.callbacks=lightning.pytorch.callbacks.ModelCheckpoint",
         "--trainer.callbacks.save_last=true",
     ]
-    small_run("rmsd", tmp_path / "with", *small)
+    logger = ["class_path=lightning.pytorch.loggers.WandbLogger", "offline=true"]
+    logger += [f"save_dir={tmp_path}/with"]
+    small_run("rmsd", tmp_path / "with", *small, *(f"--trainer.logger.{o}" for o in logger))
+    assert list(tmp_path.glob("with/wandb/offline-run-*/files/media/table/rollout/*.json"))
     assert (tmp_path / "with" / "health.jsonl").read_text() == ""
     alone = [*keep, f"--trainer.callbacks.dirpath={tmp_path}/without/checkpoints"]
     small_run("rmsd", tmp_path / "without", *small, *alone)
