@@ -277,7 +277,7 @@ def test_the_callback_records_what_the_page_needs(
     stage.credit_mix = 0.3  # annealed since the start
     reader, asked = SimpleNamespace(read=lambda *_: medium), SimpleNamespace(box_units=units)
     data = SimpleNamespace(reader=reader, train_set=asked)
-    trainer = SimpleNamespace(is_global_zero=True, datamodule=data, global_step=20)
+    trainer = SimpleNamespace(is_global_zero=True, datamodule=data, global_step=20, loggers=[])
     view = TokenCreditView(str(tmp_path), every_n_steps=20)
     view.on_train_start(trainer, stage)
     view.on_train_batch_start(trainer, stage, None, 0)
