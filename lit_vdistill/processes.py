@@ -42,6 +42,15 @@ def world_size() -> int:
     return _distributed().get_world_size() if _is_distributed() else 1
 
 
+def leave() -> None:
+    """End what connects the processes, once nothing is left to tell.
+
+    Gloo's threads abort a process now and then that ends with them still there (torch 2.14).
+    """
+    if _is_distributed():
+        _distributed().destroy_process_group()
+
+
 def _is_distributed() -> bool:
     """Tools that do without torch are one process."""
     if "torch" not in sys.modules:

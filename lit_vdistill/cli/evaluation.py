@@ -8,6 +8,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile  # pyright: ignore[reportPrivateImportUsage]
 from lightning.pytorch import Trainer
 
+from lit_vdistill import processes
 from lit_vdistill.cli.config_files import merged, named_files, with_bases
 from lit_vdistill.cli.errors import mistakes_told
 from lit_vdistill.cli.quiet import hush
@@ -96,6 +97,7 @@ def run(args: Sequence[str]) -> None:
         if trainer.is_global_zero:
             blind = None if config.blind_run is None else Path(config.blind_run)
             print_scores(score_run(folder, made.benchmark, blind), folder)
+        processes.leave()
 
 
 def _by_lmms_eval(args: Sequence[str]) -> None:

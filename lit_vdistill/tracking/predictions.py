@@ -178,5 +178,7 @@ class PredictionFile:
         if processes.rank() == 0:
             rows.sort(key=lambda row: place(row["id"]))
             jsonl.write(self.path, rows)
+        processes.gather(None)  # a part goes once all of it is in the file,
         self._part.unlink()
+        processes.gather(None)  # and nobody goes on before the last one has gone
         return rows

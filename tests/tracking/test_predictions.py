@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -103,6 +104,30 @@ def test_several_processes_leave_one_file_in_the_order_of_the_split(
     assert together(count, run) == [10, *[0] * (count - 1)]
     assert [json.loads(line)["id"] for line in path.open()] == names
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_part_goes_before_the_file_is_written_and_none_is_left_behind_it(
+    tmp_path, predict, together, monkeypatch
+):
+    path, seen = tmp_path / "p.jsonl", []
+    write = predictions.jsonl.write
+
+    def slow(file, rows):
+        if file == path:
+            time.sleep(0.2)  # the others have nothing left to do by then
+            seen.append(sorted(part.name for part in tmp_path.glob("*.part*")))
+        write(file, rows)
+
+    monkeypatch.setattr(predictions.jsonl, "write", slow)
+
+    def run(rank):
+        file = PredictionFile(path)
+        file.add([predict(f"s{rank}")])
+        file.finish(["s0", "s1", "s2"].index)
+        return list(tmp_path.glob("*.part*"))
+
+    assert together(3, run) == [[]] * 3
+    assert seen == [["p.part0.jsonl", "p.part1.jsonl", "p.part2.jsonl"]]
 
 
 def test_what_a_dead_run_had_answered_is_kept_beside_an_older_file(tmp_path, predict):
