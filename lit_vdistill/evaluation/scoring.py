@@ -150,7 +150,7 @@ def read_scores(folder: Path) -> dict[str, Any]:
 
 
 def problems_of(answered: Sequence[Answered], verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """How many answers are none, by reason; all of them are counted as wrong answers are."""
+    """How many answers are missing, cut off or unreadable, by reason; none leaves a denominator."""
     reasons = Counter[str]()
     for one, verdict in zip(answered, verdicts, strict=True):
         if one.problem is not None:

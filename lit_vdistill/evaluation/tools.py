@@ -131,7 +131,7 @@ def print_scores(found: dict[str, Any], folder: Path) -> None:
     console = Console()
     console.print(table)
     for reason, count in found["problems"].items():
-        console.print(f"{count} × {reason}, counted as wrong", markup=False)
+        console.print(f"{count} × {reason}; it stays in the denominator", markup=False)
     if found["pass_at_k"] is not None:
         curve = found["pass_at_k"]
         shown = [i for i, k in enumerate(curve["k"]) if k & (k - 1) == 0]

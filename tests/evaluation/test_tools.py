@@ -22,7 +22,7 @@ def test_answers_are_scored_again_as_the_run_says_or_otherwise(tmp_path, make_sa
     told = capsys.readouterr().out
     assert "accuracy" in told
     assert "0.500" in told
-    assert "1 × unasked, counted as wrong" in told
+    assert "1 × unasked; it stays in the denominator" in told
     assert "pass@1 0.750, pass@2 0.750" in told
     tools.score(str(run), Toy(is_paired=True))
     assert json.loads((run / "scores.json").read_text())["scores"]["accuracy"]["value"] == 0
