@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from experiments.answers import Answered, answers_of, start_of
 from experiments.results import Record
 from experiments.sweep_file import hash_of
@@ -43,7 +45,10 @@ def measured(run: Path, config: Mapping[str, Any], splits: Sequence[Split], star
     weights = weights_hash(Path(start))
     after = {s: means(answers_of(str(run / "student"), world, s, run)) for s in splits}
     # A start that is no folder is drawn anew by each run, and nobody can ask it any more.
-    before = {s: means(answers_of(start, world, s, starts / weights)) for s in splits if weights}
+    starts.mkdir(parents=True, exist_ok=True)
+    with FileLock(starts / "answers.lock"):
+        asked = splits if weights else ()
+        before = {s: means(answers_of(start, world, s, starts / weights)) for s in asked}
     logged = training_values(run)
     return {
         "steps": steps,

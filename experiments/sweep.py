@@ -8,7 +8,9 @@ Afterwards its student answers the validation split, and the test split where a 
 is kept lies in `experiments/results/<sweep>/<cell>-<seed>.json` and is not made again unless a
 value changes, so that a sweep goes on anywhere; a cell that another sweep has run counts too. One
 that is stopped leaves no result. One that crashed is named, with the end of its log, and left
-alone until `--rerun-crashed`.
+alone until `--rerun-crashed`. `--workers 2` runs two cells at a time, each by `--threads 1`: small
+networks take less of two cores together than one cell with both. What another process runs at
+the moment is left to it.
 
 All cells of a seed share their random numbers. Data order is a function of seed and epoch
 (`data/sampler.py`), draws of seed, step, sample and rollout (`rollouts/engine.py`), matching of the
@@ -23,12 +25,15 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
 
 from experiments.cell_record import made_of, measured
 from experiments.claims import read_claims, splits_of
@@ -47,7 +52,7 @@ from lit_vdistill.world.scenes import Split
 ESTIMATE_S = 6.0
 """Seconds a step with all that stands around it, where no result tells: a quarter of an hour for
 150 steps on two cores, as `experiments/README.md` has it."""
-State = Literal["done", "crashed", "to run"]
+State = Literal["done", "crashed", "crashed now", "to run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +86,42 @@ class Runner:
     """Of runs, each in `<hash>-<seed>`."""
     results: Path
     threads: int
+    began: float = field(default_factory=time.time)
+    """Since when; what has crashed later is not run again."""
 
     def state(self, job: Job, known: Stored) -> State:
         """Whether there is something to do."""
         record = known.get((job.key, job.seed))
         if record is not None and set(self.splits) <= set(record["after"]):
             return "done"
-        return "crashed" if self._mark(job).is_file() else "to run"
+        mark = self._mark(job)
+        if not mark.is_file():
+            return "to run"
+        return "crashed now" if mark.stat().st_mtime > self.began else "crashed"
 
     def home(self, job: Job) -> Path:
         """Run folder of a job; the same of all sweeps that have it."""
         return self.folder / f"{job.key}-{job.seed}"
 
+    @contextmanager
+    def held(self, job: Job) -> Iterator[bool]:
+        """Have a job for oneself, or learn that another process has it."""
+        home = self.home(job)
+        home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(home / "cell.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
     def run(self, job: Job) -> bool:
         """Fit, ask and write down; False where the fit has crashed."""
         home = self.home(job)
-        home.mkdir(parents=True, exist_ok=True)
         made = home / "made_of.json"
         self._mark(job).unlink(missing_ok=True)
         if not (home / "summary.json").is_file():
@@ -129,8 +154,13 @@ class Runner:
     def _start(self, job: Job) -> bool:
         """Fit the student that a job starts from, where it is missing, with seed 0 for all seeds.
 
-        The command would fit it with the seed of the cell that happens to come first.
+        The command would fit it with the seed of the cell that happens to come first. One process
+        fits it, while others wait.
         """
+        with FileLock(self.folder / "starts.lock"):
+            return self._fit_start(job)
+
+    def _fit_start(self, job: Job) -> bool:
         for folder, *files in job.config.get("stage1_config") or []:
             wanted = job.config["model"]["init_args"]["policy"]["path"]
             if Path(wanted).is_relative_to(folder) and not Path(wanted).exists():
@@ -193,17 +223,36 @@ def listed(runner: Runner, jobs: list[Job], known: Stored) -> str:
 
 
 def run_all(runner: Runner, jobs: list[Job], *, rerun_crashed: bool) -> list[Job]:
-    """Run what has no result; gives the jobs that have crashed, now or before."""
+    """Run what has no result and nobody else runs; gives those that have crashed, now or before."""
     crashed = []
     for number, job in enumerate(jobs, 1):
-        state = runner.state(job, stored(runner.results))
-        if state == "done":
-            continue
-        _say(f"{number} of {len(jobs)}: {job.name}")
-        if (state == "crashed" and not rerun_crashed) or not runner.run(job):
-            crashed.append(job)
-            _say(f"{job.name} has crashed:\n{runner.end_of_log(job)}")
+        with runner.held(job) as is_ours:
+            if not is_ours:
+                _say(f"{number} of {len(jobs)}: {job.name} is run by another process")
+                continue
+            state = runner.state(job, stored(runner.results))
+            if state == "done":
+                continue
+            _say(f"{number} of {len(jobs)}: {job.name}")
+            is_left = state == "crashed now" or (state == "crashed" and not rerun_crashed)
+            if is_left or not runner.run(job):
+                crashed.append(job)
+                _say(f"{job.name} has crashed:\n{runner.end_of_log(job)}")
     return crashed
+
+
+def run_side_by_side(words: Sequence[str], workers: int) -> int:
+    """The same command by several processes, who divide the jobs; 1 if one has failed."""
+    command = [sys.executable, "-m", "experiments.sweep", *words, "--workers", "1"]
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        running += [subprocess.Popen(command) for _ in range(workers)]
+        return int(any([process.wait() for process in running]))
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
 
 
 def _say(text: str) -> None:
@@ -225,7 +274,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="CELL")
     parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
     parser.add_argument("--rerun-crashed", action="store_true")
-    parser.add_argument("--threads", type=int, default=2, help="OMP_NUM_THREADS of each cell")
+    parser.add_argument("--threads", type=int, default=1, help="OMP_NUM_THREADS of each cell")
+    parser.add_argument("--workers", type=int, default=1, help="cells at a time")
     parser.add_argument("--folder", type=Path, default=Path("runs/sweeps"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
@@ -243,6 +293,8 @@ def main() -> None:
     if args.list:
         sys.stdout.write(listed(runner, jobs, known) + "\n")
         return
+    if args.workers > 1:
+        sys.exit(run_side_by_side(sys.argv[1:], args.workers))
     if crashed := run_all(runner, jobs, rerun_crashed=args.rerun_crashed):
         again = "--rerun-crashed runs them again"
         sys.exit(

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from experiments import cell_record, sweep
 from experiments.answers import Answered
@@ -98,6 +99,28 @@ def test_a_crashed_cell_is_named_and_run_again_by_a_flag(small, capsys):
     assert small.fitted == []
     assert len(small.command("--rerun-crashed")) == 2
     assert small.command() == []
+
+
+def test_a_cell_that_another_process_runs_is_left_to_it(small, capsys):
+    first, *_ = sweep.jobs_of(sweep.read_sweep(Path("s.yaml")), (0,), None)
+    home = Path("runs/sweeps") / f"{first.key}-0"
+    home.mkdir(parents=True)
+    with FileLock(home / "cell.lock"):
+        assert small.command("--seeds", "1") == ["fit --config=a.yaml --model.lr=2"]
+    assert "1 of 2: lr-1-0 is run by another process" in capsys.readouterr().err
+    assert small.command("--seeds", "1") == ["fit --config=a.yaml --model.lr=1"]
+
+
+def test_a_cell_that_another_process_saw_crash_meanwhile_is_not_run_again(small, tmp_path):
+    jobs = sweep.jobs_of(sweep.read_sweep(Path("s.yaml")), (0,), None)
+    runner = sweep.Runner(None, ("val",), tmp_path / "runs", tmp_path / "r", 1, began=0.0)
+    for job in jobs:
+        runner.home(job).mkdir(parents=True)
+        (runner.home(job) / "crashed").write_text("")
+        (runner.home(job) / "log.txt").write_text("")
+    assert [runner.state(job, {}) for job in jobs] == ["crashed now"] * 2
+    assert sweep.run_all(runner, jobs, rerun_crashed=True) == jobs
+    assert small.fitted == []
 
 
 def test_a_cell_that_is_stopped_leaves_no_result(small, monkeypatch):

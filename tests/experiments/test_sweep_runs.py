@@ -81,7 +81,7 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     assert list(before) == ["lr-0.001_kl_coef-0.0-3.json"]
     assert not list((tmp_path / "runs").glob("*/crashed"))
 
-    subprocess.run(command_of(tmp_path), check=True)
+    subprocess.run(command_of(tmp_path, "--workers", "2"), check=True)
     after = results_of(tmp_path)
     assert len(after) == 4
     assert all(after[name].read_bytes() == text for name, text in before.items())
