@@ -247,7 +247,8 @@ def run_side_by_side(words: Sequence[str], workers: int) -> int:
     running: list[subprocess.Popen[bytes]] = []
     try:
         running += [subprocess.Popen(command) for _ in range(workers)]
-        return int(any([process.wait() for process in running]))
+        statuses = [process.wait() for process in running]
+        return int(any(statuses))
     finally:
         for process in running:
             process.terminate()
