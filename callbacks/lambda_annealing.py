@@ -5,14 +5,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_vdistill.objectives.schedules import linear
-from lit_vdistill.stages import VISDModule
+from lit_vdistill.stages import ImprobableTokensModule, VISDModule
 
 
 class LambdaAnnealing(Callback):
     """Lowers λ of VISD Eq. 7 linearly from `credit.mix` to 0, by the optimizer step alone.
 
     Left out, λ stays `credit.mix` for the whole run. At 0 the stage calls neither judge nor
-    teacher, and gives back the teacher's memory.
+    teacher, and gives back the teacher's memory. `ImprobableTokensModule` has the same λ.
     """
 
     def __init__(self, num_steps: int = 600) -> None:
@@ -27,6 +27,7 @@ class LambdaAnnealing(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set λ for this step."""
-        assert isinstance(pl_module, VISDModule), "LambdaAnnealing needs a VISD stage"
+        has_mix = isinstance(pl_module, VISDModule | ImprobableTokensModule)
+        assert has_mix, "LambdaAnnealing needs a stage with credit.mix"
         start = pl_module.credit_config.mix
         pl_module.credit_mix = linear(trainer.global_step, start, 0.0, self.num_steps)

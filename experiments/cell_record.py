@@ -67,7 +67,7 @@ def measured(run: Path, config: Mapping[str, Any], splits: Sequence[Split], star
             if name.startswith(_CURVES)
         },
         "tokens": sum(logged.get("step/tokens", ([], []))[1]),
-        "teacher_responses": teacher_responses(config),
+        "teacher_responses": teacher_responses(config, logged),
         "judged_rollouts": sum(logged.get("judge/rollouts", ([], []))[1]),
     }
 
@@ -156,14 +156,21 @@ def final(values: Sequence[float]) -> float:
     return statistics.mean(values[-max(1, len(values) // 10) :])
 
 
-def teacher_responses(config: Mapping[str, Any]) -> int:
-    """Responses of the pool that a run could draw from: K to each prompt of each window."""
+def teacher_responses(config: Mapping[str, Any], logged: Mapping[str, Any]) -> float:
+    """Responses of the pool that a run could draw from: K to each prompt of each window.
+
+    Args:
+        config: Its merged values.
+        logged: Its curves; `match/responses` has the mean K of each step, where K differs.
+    """
     model = config["model"]
     given = model.get("init_args", {})
     if not model["class_path"].endswith("RMSDModule") or not given["disc"]["reward_weight"]:
         return 0
-    prompts = config["trainer"]["max_steps"] * config["data"]["init_args"]["loader"]["batch_size"]
-    return prompts * given["matching"]["pool_size"]
+    per_step = config["data"]["init_args"]["loader"]["batch_size"]
+    if given["matching"].get("pool_size_if_unequal"):
+        return round(per_step * sum(logged["match/responses"][1]), 1)
+    return config["trainer"]["max_steps"] * per_step * given["matching"]["pool_size"]
 
 
 def _rounded(value: float) -> float:

@@ -38,6 +38,7 @@ _JUDGES = [
     "lit_vdistill.judge.rule_judge.RuleJudge",
     "lit_vdistill.judge.cache.CachedJudge",
     "lit_vdistill.judge.shuffled.ShuffledJudge",
+    "lit_vdistill.judge.wrong.WrongJudge",
 ]
 
 _BY_CLASS = ("rewards", "judge")

@@ -21,9 +21,41 @@ class MatchingConfig:
     overlap with the rest of the pool, which needs no annotation (§5, future work)."""
     pool_size: int | None = None
     """Use the first K responses of each pool only; None uses all."""
+    pool_size_if_unequal: int | None = None
+    """K where the first `pool_size` responses differ in quality: a teacher is asked again only
+    where it contradicts itself. None: everywhere the same. Open-ended ones never differ (§3.3.2)
+    unless `open_ended` gives them qualities."""
     empty_pool: Literal["skip", "uniform"] = "skip"
     """When no response can be drawn, where Eq. 4 is 0/0. `skip`: no discriminator pair and no
     discriminator reward for the prompt. `uniform`: draw from all responses after all."""
+
+    def __post_init__(self) -> None:
+        """Refuse a second K that is not above the first.
+
+        Raises:
+            ValueError: Names both keys.
+        """
+        more = self.pool_size_if_unequal
+        if more is not None and (self.pool_size is None or more <= self.pool_size):
+            raise ValueError(
+                f"matching.pool_size_if_unequal {more}: expected more than matching.pool_size "
+                f"{self.pool_size}, which must be given"
+            )
+
+    @property
+    def largest_pool(self) -> int | None:
+        """Responses that a prompt may need at the most; None for all that there are."""
+        return self.pool_size_if_unequal or self.pool_size
+
+
+def asks_again(qualities: Sequence[float], config: MatchingConfig) -> bool:
+    """Whether a prompt is worth `pool_size_if_unequal` responses.
+
+    Args:
+        qualities: Of its first `pool_size` responses.
+        config: Both sizes.
+    """
+    return config.pool_size_if_unequal is not None and len(set(qualities)) > 1
 
 
 def matching_distribution(

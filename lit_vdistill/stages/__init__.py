@@ -1,5 +1,6 @@
 """The training stages, one `LightningModule` each."""
 
+from lit_vdistill.stages.improbable_tokens import ImprobableTokensModule
 from lit_vdistill.stages.on_policy import OnPolicyModule
 from lit_vdistill.stages.opd import OPDModule
 from lit_vdistill.stages.rmsd import RMSDModule
@@ -8,6 +9,7 @@ from lit_vdistill.stages.sft import PrivilegedSFTModule, SFTModule
 from lit_vdistill.stages.visd import VISDModule
 
 __all__ = [
+    "ImprobableTokensModule",
     "OPDModule",
     "OnPolicyModule",
     "PrivilegedSFTModule",

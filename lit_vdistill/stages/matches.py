@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 
 from lit_vdistill.data.batch import Item
 from lit_vdistill.pool.agreement import agreements, answers_of
-from lit_vdistill.pool.matching import MatchingConfig, draw_match, matching_distribution
+from lit_vdistill.pool.matching import (
+    MatchingConfig,
+    asks_again,
+    draw_match,
+    matching_distribution,
+)
 from lit_vdistill.pool.quality import lexical_quality
 from lit_vdistill.rewards.verifier import rouge_f1
 from lit_vdistill.stages.step import Columns, Experience
@@ -63,8 +68,17 @@ def match_teachers(
 
 
 def _scored(item: Item, config: MatchingConfig) -> tuple[ScoredResponse, ...]:
-    """The first K responses, open-ended ones with the quality that they are to be matched by."""
-    pool = item.pool[: config.pool_size]
+    """The first K responses, or more where these differ, with what they are to be matched by."""
+    pool = _valued(item, item.pool[: config.pool_size], config)
+    if asks_again([scored.quality for scored in pool], config):
+        return _valued(item, item.pool[: config.pool_size_if_unequal], config)
+    return pool
+
+
+def _valued(
+    item: Item, pool: tuple[ScoredResponse, ...], config: MatchingConfig
+) -> tuple[ScoredResponse, ...]:
+    """Responses, open-ended ones with the quality that they are to be matched by."""
     if item.sample.task.is_closed_ended or config.open_ended == "uniform":
         return pool
     if config.open_ended == "lexical":
@@ -72,6 +86,11 @@ def _scored(item: Item, config: MatchingConfig) -> tuple[ScoredResponse, ...]:
     else:
         qualities = agreements(answers_of(item.sample, [s.response for s in pool]), rouge_f1)
     return tuple(replace(s, quality=q) for s, q in zip(pool, qualities, strict=True))
+
+
+def responses_asked(experience: Experience, config: MatchingConfig) -> list[int]:
+    """How many teacher responses each prompt has cost, drawn or not."""
+    return [len(_scored(item, config)) for item in experience.batch.items]
 
 
 def check_pool_size(asked: int | None, pools: Mapping[str, Sequence[object]], key: str) -> None:

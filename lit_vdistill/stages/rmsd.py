@@ -23,7 +23,14 @@ from lit_vdistill.stages.critique import (
     prompts_seen,
     without_unpaired,
 )
-from lit_vdistill.stages.matches import Match, check_pool_size, columns, match_teachers, pairs_of
+from lit_vdistill.stages.matches import (
+    Match,
+    check_pool_size,
+    columns,
+    match_teachers,
+    pairs_of,
+    responses_asked,
+)
 from lit_vdistill.stages.on_policy import OnPolicyModule
 from lit_vdistill.stages.optimizer import OptimConfig
 from lit_vdistill.stages.policy_loss import PolicyLossConfig
@@ -185,6 +192,8 @@ class RMSDModule(OnPolicyModule):
         self.metrics.add("disc/reward_share", ours, ours + others)
         self.metrics.add("disc/warmup", float(self.is_warming_up), 1.0)
         self.metrics.add("match/empty_pool", float(sum(m is None for m in matches)), len(matches))
+        asked = responses_asked(part, self.matching_config)
+        self.metrics.add("match/responses", float(sum(asked)), len(asked))
         shown = columns(part, matches, paid.tolist())
         return GroupScores(rules + weight * paid, self.beside_policy(loss), shown)
 
@@ -198,8 +207,9 @@ class RMSDModule(OnPolicyModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if data is None or self.discriminator is None:
             return
-        asked = self.matching_config.pool_size
-        check_pool_size(asked, data.train_set.pools, "model.matching.pool_size")
+        config = self.matching_config
+        key = "pool_size_if_unequal" if config.pool_size_if_unequal else "pool_size"
+        check_pool_size(config.largest_pool, data.train_set.pools, f"model.matching.{key}")
 
     def touch_auxiliary(self, part: Experience) -> Tensor | float:
         """0, with a gradient path to every parameter of the discriminator."""

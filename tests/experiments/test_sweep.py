@@ -189,8 +189,11 @@ def test_teacher_responses_are_counted_where_a_pool_is_matched():
         "trainer": {"max_steps": 150},
         "data": {"init_args": {"loader": {"batch_size": 24}}},
     }
-    assert cell_record.teacher_responses(config) == 150 * 24 * 4
+    assert cell_record.teacher_responses(config, {}) == 150 * 24 * 4
+    given["matching"]["pool_size_if_unequal"] = 8
+    logged = {"match/responses": ([0, 1], [2.0, 4.5])}
+    assert cell_record.teacher_responses(config, logged) == 24 * 6.5
     given["disc"]["reward_weight"] = 0.0
-    assert cell_record.teacher_responses(config) == 0
+    assert cell_record.teacher_responses(config, {}) == 0
     config["model"] = {"class_path": "lit_vdistill.stages.OnPolicyModule", "init_args": {}}
-    assert cell_record.teacher_responses(config) == 0
+    assert cell_record.teacher_responses(config, {}) == 0

@@ -8,6 +8,7 @@ from lit_vdistill.judge.judge import Judge, JudgeCase
 from lit_vdistill.judge.prompt import judge_messages, read_feedback
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.judge.shuffled import ShuffledJudge
+from lit_vdistill.judge.wrong import WrongJudge
 from lit_vdistill.rewards import (
     Answer,
     AnswerBox,
@@ -145,6 +146,32 @@ def test_a_shuffled_judge_tells_no_case_what_is_about_itself(case):
     assert ShuffledJudge(Echo(), seed=1).identity != judge.identity
     assert judge.diagnose(cases[:1]) == [None]
     assert judge.diagnose([]) == []
+
+
+def test_a_wrong_judge_calls_right_what_is_wrong_and_corrects_what_is_right(make_sample):
+    """Neither to the truth nor to a letter that is no option; boxes and spans as well."""
+    tasks = [("mcq", "B"), ("numerical", "3"), ("mcq", "A"), ("mcq", "Z"), ("ocr", "x")]
+    samples = [make_sample(task, answer) for task, answer in tasks]
+    right, wrong = ["B", "3", "A", "Z", "x"], ["A", "4", "B", "B", "y"]
+
+    def diagnosed(answers):
+        texts = [f"<think>t</think><answer>{answer}</answer>" for answer in answers]
+        cases = [
+            JudgeCase.scored(sample, text, REWARDS, reward_breakdown(REWARDS, text, sample))
+            for sample, text in zip(samples, texts, strict=True)
+        ]
+        return WrongJudge(RuleJudge()).diagnose(cases)
+
+    assert diagnosed(wrong) == ["The final answer is correct, and the reasoning supports it."] * 5
+    assert diagnosed(right) == [
+        "The final answer is wrong. The option should be A.",
+        "The final answer is wrong. The answer should be 3.",  # nobody else counts
+        "The final answer is wrong. The option should be B.",
+        "The final answer is wrong. The option should be B.",
+        "The final answer is wrong. The answer should be x.",
+    ]
+    assert isinstance(WrongJudge(RuleJudge()), Judge)
+    assert WrongJudge(RuleJudge()).identity != RuleJudge().identity
 
 
 class Counting:

@@ -100,3 +100,13 @@ def test_draws_change_with_each_part_of_their_key():
 def test_uniform_is_the_same_on_every_platform():
     assert uniform("a", 1) == 0.5058861624664538
     assert 0.0 <= uniform(0, "x") < 1.0
+
+
+@pytest.mark.parametrize("first", [None, 4, 5])
+def test_a_second_k_is_above_the_first(first):
+    with pytest.raises(
+        ValueError, match=rf"if_unequal 4: expected more than matching.pool_size {first}"
+    ):
+        MatchingConfig(pool_size=first, pool_size_if_unequal=4)
+    assert MatchingConfig(pool_size=3, pool_size_if_unequal=4).largest_pool == 4
+    assert MatchingConfig(pool_size=first).largest_pool == first

@@ -12,6 +12,7 @@ from lit_vdistill.pool.matching import MatchingConfig
 from lit_vdistill.rewards import Content, OuterFormat, TaskFormat
 from lit_vdistill.rollouts.engine import SamplingConfig
 from lit_vdistill.stages.critique import critique, prompts_seen
+from lit_vdistill.stages.matches import responses_asked
 from lit_vdistill.stages.on_policy import OnPolicyModule, PolicyLossConfig
 from lit_vdistill.stages.optimizer import QUIET
 from lit_vdistill.stages.rmsd import DiscriminatorConfig, RMSDModule
@@ -188,6 +189,9 @@ def test_a_k_that_no_pool_has_is_refused(prepare, monkeypatch, asked, is_fine):
         return
     with pytest.raises(ValueError, match="pool_size 5: no sample .* more than 4 responses"):
         stage.on_train_start()
+    stage.matching_config = MatchingConfig(pool_size=2, pool_size_if_unequal=5)
+    with pytest.raises(ValueError, match="pool_size_if_unequal 5: no sample .* than 4 responses"):
+        stage.on_train_start()
 
 
 def test_a_discriminator_without_any_teacher_is_refused(prepare, monkeypatch):
@@ -210,6 +214,26 @@ def test_pool_size_one_uses_the_first_response_only(batch_of, sampled_of, prepar
     (match,) = stage.match_teachers(sampled)
     assert [s.response.index for s in match.responses] == [0]
     assert match.chosen == (0, 0, 0, 0)
+
+
+def test_more_responses_are_used_where_the_first_differ(batch_of, sampled_of, prepare, window_of):
+    """And counted; an open-ended pool differs only where it is matched by something."""
+    adaptive = MatchingConfig(pool_size=2, pool_size_if_unequal=4, threshold=0.0)
+    stage = prepare(rmsd(adaptive))
+    batch = batch_of(["B", "B", "A", "A"], ["A", "B", "B", "A", "B"], ["B"])
+    sampled = sampled_of(REWARDS, batch, [RIGHT, WRONG], [RIGHT, WRONG], [RIGHT, WRONG])
+    used = [[s.response.index for s in match.responses] for match in stage.match_teachers(sampled)]
+    assert used == [[0, 1], [1, 2], [0]]  # wrong ones have no probability, but are paid for
+    assert responses_asked(sampled, adaptive) == [2, 4, 1]
+    window_of(stage, sampled)
+    stage.score_groups(sampled)
+    assert stage.metrics.reduced()["match/responses"] == pytest.approx(7 / 3)
+    pools = ["B", "a cat", "a cat", "B b"], ["a cat", "a cat", "B", "B"]
+    batch = batch_of(*pools, task="open_ended")
+    sampled = sampled_of(REWARDS, batch, [RIGHT, WRONG], [RIGHT, WRONG])
+    for mode, expected in (("uniform", [2, 2]), ("lexical", [4, 2]), ("agreement", [2, 2])):
+        config = replace(adaptive, open_ended=mode)
+        assert responses_asked(sampled, config) == expected
 
 
 def test_open_ended_tasks_are_matched_by_overlap_where_asked(batch_of, sampled_of, prepare):
