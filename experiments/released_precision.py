@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from experiments.credit import cases_of, experience_of, log_ratio
+from experiments.credit_conditions import TEACHERS, cases_of, experience_of, log_ratio
 from experiments.students import STAGE1, Student
 from lit_vdistill.judge.rule_judge import RuleJudge
 from lit_vdistill.models.ema import EMAWeights
@@ -107,8 +107,10 @@ def replayed(
         for batch, drawn in student.answers(student.data.val_set, num_rollouts, seed, limit):
             experience = experience_of(batch, drawn)
             told = RuleJudge().diagnose(cases_of(experience))
-            args = student.model, student.processor, experience, "feedback", told
-            exact, rounded = log_ratio(*args), log_ratio(*args, dtype="bfloat16")
+            exact, rounded = (
+                log_ratio(student.model, student.processor, experience, config, told)
+                for config in map(TEACHERS["feedback"].config, ("float32", "bfloat16"))
+            )
             for row, rollout in enumerate(experience.rollouts):
                 length = len(rollout.completion_ids)
                 sides = (exact[row, :length].tolist(), rounded[row, :length].tolist())

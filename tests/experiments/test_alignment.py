@@ -1,10 +1,12 @@
+import itertools
 import math
 
 import pytest
 import torch
 
-from experiments import alignment, credit
+from experiments import alignment
 from experiments.alignment import Alignment
+from experiments.credit_conditions import CONDITIONS, TEACHERS, VERIFIER, log_ratios
 from lit_vdistill.models.layout import Row
 from lit_vdistill.models.tokens import plain_ids, response_ids
 
@@ -20,7 +22,7 @@ def student(families):
 @pytest.fixture
 def sampled(batch_of, sampled_of):
     """Two questions, each answered rightly and wrongly."""
-    return sampled_of(credit.VERIFIER, batch_of(["B"], ["B"]), [RIGHT, WRONG], [WRONG, RIGHT])
+    return sampled_of(VERIFIER, batch_of(["B"], ["B"]), [RIGHT, WRONG], [WRONG, RIGHT])
 
 
 def test_a_gradient_is_that_of_the_mean_log_likelihood(student, sampled):
@@ -42,16 +44,19 @@ def test_a_gradient_is_that_of_the_mean_log_likelihood(student, sampled):
 
 def test_every_credit_has_a_cosine_and_none_is_grpos(student, sampled):
     truth = {"s0": RIGHT, "s1": RIGHT}
-    found = alignment.aligned(*student, sampled, truth, seed=0)
-    assert [(item.dose, item.credit) for item in found] == [
-        ("none", "grpo"), *((dose, name) for dose in alignment.DOSES for name in alignment.CREDITS),
+    ratios = log_ratios(*student, sampled, seed=0)
+    found = alignment.aligned(*student, sampled, ratios, truth)
+    assert [(item.dose, item.condition) for item in found] == [
+        ("none", "grpo"), *((dose, name) for dose in alignment.DOSES for name in CONDITIONS),
     ]  # fmt: skip
-    by_name = {(item.dose, item.credit): item for item in found}
+    by_name = {(item.dose, item.condition): item for item in found}
     assert by_name["none", "grpo"].with_grpo == pytest.approx(1.0)
     assert all(-1.0 <= item.cosine <= 1.0 for item in found)
     # Right answers are better than wrong ones, so their likelihood rises.
     assert by_name["none", "grpo"].cosine > 0.1
-    for name in alignment.CREDITS:
+    for name in CONDITIONS:
+        if name == "constant":
+            continue
         # What the bounds allow is what moves the gradient.
         assert by_name["wide", name].with_grpo <= by_name["paper", name].with_grpo + 1e-6
         assert by_name["paper", name].with_grpo > 0.9
@@ -59,14 +64,18 @@ def test_every_credit_has_a_cosine_and_none_is_grpos(student, sampled):
 
 
 def test_equal_rewards_have_no_gradient(student, batch_of, sampled_of):
-    same = sampled_of(credit.VERIFIER, batch_of(["B"], ["B"]), [RIGHT, RIGHT], [WRONG, WRONG])
-    assert alignment.aligned(*student, same, {}, seed=0) == []
+    same = sampled_of(VERIFIER, batch_of(["B"], ["B"]), [RIGHT, RIGHT], [WRONG, WRONG])
+    assert alignment.aligned(*student, same, {}, {}) == []
 
 
 def test_the_oracle_knows_the_wrong_tokens_and_permuted_weights_stay_in_their_rollout(
     student, sampled
 ):
-    found = alignment.log_ratios(*student, sampled, seed=0)
+    found = log_ratios(*student, sampled, seed=0)
+    assert set(found) == set(CONDITIONS)
+    assert not found["constant"].any()
+    told = [found[name] for name, teacher in TEACHERS.items() if teacher.view is None]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(told, 2))
     for row, rollout in enumerate(sampled.rollouts):
         length = len(rollout.completion_ids)
         assert found["oracle"][row].any() == (rollout.text == WRONG)

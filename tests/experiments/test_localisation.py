@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
-from experiments import credit
-from experiments.credit import JudgedToken
+from experiments import localisation
+from experiments.credit_conditions import CONDITIONS, VERIFIER, log_ratios
+from experiments.localisation import JudgedToken
 
 RIGHT = "<think>red</think><answer>B</answer>"
 WRONG = "<think>blue</think><answer>A</answer>"
@@ -24,9 +25,9 @@ def test_the_area_is_the_chance_that_a_wrong_token_has_less():
         ("letter", True, -3.0), ("letter", True, 0.5),
         ("letter", False, 0.0), ("letter", False, 1.0),
     )  # fmt: skip
-    assert credit.area(letters, "feedback") == pytest.approx(0.75)
+    assert localisation.area(letters, "feedback") == pytest.approx(0.75)
     tied = tokens(("letter", True, 0.0), ("letter", False, 0.0))
-    assert credit.area(tied, "feedback") == pytest.approx(0.5)
+    assert localisation.area(tied, "feedback") == pytest.approx(0.5)
 
 
 def test_tokens_are_compared_within_their_kind_only():
@@ -34,32 +35,44 @@ def test_tokens_are_compared_within_their_kind_only():
     mixed = tokens(
         ("letter", True, 4.0), ("letter", False, 5.0), ("time", True, -5.0), ("time", False, -4.0)
     )  # fmt: skip
-    assert credit.area(mixed, "feedback") == 1.0
+    assert localisation.area(mixed, "feedback") == 1.0
     alone = tokens(("letter", True, 4.0), ("time", False, -4.0))
-    assert math.isnan(credit.area(alone, "feedback"))
+    assert math.isnan(localisation.area(alone, "feedback"))
+
+
+def test_the_area_is_that_of_the_library():
+    from torchmetrics.functional.classification import binary_auroc
+
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 20, (200,), generator=generator) / 20  # many ties
+    truth = torch.rand(200, generator=generator) < 0.3
+    given = zip(truth.tolist(), scores.tolist(), strict=True)
+    ours = localisation.area(tokens(*(("letter", wrong, -x) for wrong, x in given)), "feedback")
+    assert ours == pytest.approx(float(binary_auroc(scores, truth.long())), abs=1e-6)
 
 
 def test_large_and_infinite_ratios_keep_their_order():
     far = tokens(("letter", True, -math.inf), ("letter", True, -1e9), ("letter", False, 1e9))
-    assert credit.area(far, "feedback") == 1.0
+    assert localisation.area(far, "feedback") == 1.0
 
 
 @pytest.fixture
 def judged_tokens(families, batch_of, sampled_of):
     model, processor = families["qwen3-vl"]
     facts_of_mcq = batch_of(["B"], ["B"])
-    sampled = sampled_of(credit.VERIFIER, facts_of_mcq, [RIGHT, WRONG], [TOLD, RIGHT])
+    sampled = sampled_of(VERIFIER, facts_of_mcq, [RIGHT, WRONG], [TOLD, RIGHT])
     with torch.no_grad():
-        return list(credit.judge_tokens(model, processor, sampled))
+        ratios = log_ratios(model, processor, sampled, seed=0)
+    return list(localisation.judge_tokens(processor, sampled, ratios))
 
 
-def test_each_stated_token_is_judged_under_every_view(judged_tokens):
+def test_each_stated_token_is_judged_under_every_condition(judged_tokens):
     known = [token for token in judged_tokens if token is not None]
     assert [token.is_wrong for token in known] == [False, True, False]
     assert {token.kind for token in known} == {"letter"}
     assert len(judged_tokens) - len(known) == 1  # of the invalid envelope
     for token in known:
-        assert set(token.log_ratio) == set(credit.VIEWS)
+        assert set(token.log_ratio) == set(CONDITIONS)
         assert all(math.isfinite(value) for value in token.log_ratio.values())
         # A teacher that is told more says something else.
         assert len(set(token.log_ratio.values())) > 1
@@ -67,9 +80,12 @@ def test_each_stated_token_is_judged_under_every_view(judged_tokens):
 
 def test_the_report_has_every_task_and_what_was_left_out(judged_tokens):
     known = [token for token in judged_tokens if token is not None]
-    found = credit.report(known, 1)
+    found = localisation.report(known, 1)
     assert set(found) == {"all", "mcq"}
-    assert (found["mcq"]["wrong"], found["mcq"]["right"]) == (1, 2)
-    text = credit.table(found)
-    assert "| mcq | " in text
+    assert (found["mcq"]["wrong_tokens"], found["mcq"]["right_tokens"]) == (1, 2)
+    assert found["mcq"]["oracle"] == 1.0
+    assert found["mcq"]["constant"] == 0.5
+    text = localisation.table(found)
+    assert "| condition | all | mcq |" in text
+    assert "| wrong tokens | 1 | 1 |" in text
     assert "1 tokens were unclear" in text
