@@ -15,7 +15,7 @@ COLUMNS = (
 )  # fmt: skip
 THEIRS = ("id", "the paper's row")
 BEFORE = "before"
-Verdict = Literal["holds", "does not hold", "cannot be told", "not run"]
+Verdict = Literal["holds", "does not hold", "cannot be told", "not finished", "not run"]
 Sign = Literal[">", "<", "="]
 
 
@@ -102,12 +102,13 @@ def verdict(claim: Claim, found: Difference | None) -> Verdict:
 
     *Holds*: the interval lies beyond 0 in the claimed direction. *Does not hold*: it excludes the
     smallest effect of interest in that direction. For `=`, *holds* is an interval within ± the
-    smallest effect, and *does not hold* one beyond 0 otherwise.
+    smallest effect, and *does not hold* one beyond 0 otherwise. Before all of a claim's seeds are
+    there it is *not finished*.
     """
     if found is None:
         return "not run"
-    if found.low is None or found.high is None:
-        return "cannot be told"
+    if found.count < claim.seeds or found.low is None or found.high is None:
+        return "not finished"
     low, high = found.low, found.high
     if claim.sign == "=":
         if -claim.smallest < low and high < claim.smallest:

@@ -4,8 +4,9 @@ python -m experiments.report experiments/sweeps/rmsd_components.yaml
 python -m experiments.report
 
 With a file it writes `report.md`, `report.csv` and `curves.png` beside the sweep's results; without
-one it does so for every sweep that has some, and writes `experiments/RESULTS.md`. Every interval is
-the 95 % t interval over seeds; differences are paired by seed with the sweep's first cell.
+one it does so for every sweep that has some, and writes `experiments/RESULTS.md`, with what
+`FINDINGS.md` says of each verdict. Every interval is the 95 % t interval over seeds; differences
+are paired by seed with the sweep's first cell.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from experiments.cell_curves import draw
 from experiments.claims import BEFORE, PAGE, Claim, check_cells, read_claims, splits_of, verdict
+from experiments.findings import read_findings
 from experiments.results import RESULTS, Record, Stored, stored
 from experiments.seed_figures import MissingError, difference, figure_of, level, never_reached
 from experiments.sweep_file import Sweep, config_of, hash_of, read_sweep
@@ -168,7 +170,7 @@ def _interval(found: Difference | None) -> str:
     if found is None:
         return ""
     if found.low is None or found.high is None:
-        return f"{found.value:+.3f}, {found.note}"
+        return f"{found.value:+.3f}"
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
@@ -191,17 +193,25 @@ def write_csv(path: Path, sweep: Sweep, results: Results, claims: Sequence[Claim
 
 
 def summary(results: Results, claims: Sequence[Claim]) -> str:
-    """The page of all claims."""
-    found = [verdict(claim, results.of_claim(claim)) for claim in claims]
+    """The page of all claims.
+
+    Raises:
+        ValueError: For words about a verdict that is another now.
+    """
+    verdicts = {claim.id: verdict(claim, results.of_claim(claim)) for claim in claims}
+    findings = read_findings(verdicts)
+    found = list(verdicts.values())
     counted = ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found))
-    return "\n".join(
-        [
-            "# Results", "", _MARK,
-            "What the claims of [CLAIMS.md](CLAIMS.md) come to by its rule: a student of 1.4 M",
-            "parameters on the embedded world. The papers' numbers are of other models and data.",
-            "", f"{len(claims)} claims: {counted}.", "", *claim_rows(results, claims),
-        ]
-    ) + "\n"  # fmt: skip
+    lines = [
+        "# Results", "", _MARK,
+        "What the claims of [CLAIMS.md](CLAIMS.md) come to by its rule: a student of 1.4 M",
+        "parameters on the embedded world. The papers' numbers are of other models and data.",
+        "", f"{len(claims)} claims: {counted}.", "", *claim_rows(results, claims),
+    ]  # fmt: skip
+    for claim in claims:
+        if claim.id in findings:
+            lines += ["", f"**{claim.text}: {verdicts[claim.id]}.** {findings[claim.id]}"]
+    return "\n".join(lines) + "\n"
 
 
 def write_sweep(sweep: Sweep, results: Results, claims: Sequence[Claim], folder: Path) -> None:
@@ -240,7 +250,10 @@ def main() -> None:
         elif args.file is not None:
             sys.exit(f"error: {args.file}: none of its cells has a result in {args.results}")
     if args.file is None:
-        args.summary.write_text(summary(results, claims), encoding="utf-8")
+        try:
+            args.summary.write_text(summary(results, claims), encoding="utf-8")
+        except ValueError as error:
+            sys.exit(f"error: {error}")
         sys.stdout.write(f"{args.summary}\n")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from experiments import report, results
-from experiments.claims import read_claims
+from experiments.claims import read_claims, verdict
+from experiments.findings import read_findings
 from experiments.results import stored
 from experiments.seed_figures import MissingError, difference, figure_of, level, never_reached
 from experiments.sweep_file import config_of, hash_of, read_sweep
@@ -126,15 +127,16 @@ def command(tmp_path, monkeypatch):
 
 
 def test_a_sweeps_page_table_and_picture(command, tmp_path):
-    command({"mix-0.0": seeds(0.50, 0.50, 0.51), "mix-0.5": seeds(0.52, 0.53, 0.53)}, str(FILE))
+    grpo, visd = seeds(*[0.50, 0.50, 0.51] * 2), seeds(*[0.52, 0.53, 0.53] * 2)
+    command({"mix-0.0": grpo, "mix-0.5": visd}, str(FILE))
     home = tmp_path / "r" / "visd_grpo"
     lines = (home / "report.md").read_text().splitlines()
-    assert "| mix-0.0 | 3 | 0.600 | 0.503 ± 0.014 | 0.900 | 0.700 |" in lines
-    assert "| mix-0.5 less mix-0.0 | 3 | +0.000 | +0.023 ± 0.014 | +0.000 | +0.000 |" in lines
+    assert "| mix-0.0 | 6 | 0.600 | 0.503 ± 0.005 | 0.900 | 0.700 |" in lines
+    assert "| mix-0.5 less mix-0.0 | 6 | +0.000 | +0.023 ± 0.005 | +0.000 | +0.000 |" in lines
     assert "| mix-0.5 | 2 | 400 | 0 | 100 |" in lines
     (row,) = [line for line in lines if line.startswith("| VISD is above GRPO")]
-    assert "| +0.023 [+0.009, +0.038] | 3 | **holds** |" in row
-    assert any("Power: a difference of 0.018 in `mean` (test)" in line for line in lines)
+    assert "| +0.023 [+0.018, +0.029] | 6 | **holds** |" in row
+    assert any("Power: a difference of 0.007 in `mean` (test)" in line for line in lines)
     rows = list(csv.DictReader((home / "report.csv").open()))
     assert {
         "cell": "mix-0.5",
@@ -152,7 +154,7 @@ def test_the_summary_has_a_verdict_a_claim(command, tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert len(rows) == len(read_claims())
     (ours,) = [row for row in rows if row.startswith("| VISD is above GRPO")]
-    assert "**cannot be told**" in ours
+    assert "| 2 | **not finished** |" in ours
     (other,) = [row for row in rows if row.startswith("| feedback helps")]
     assert "|  | 0 | **not run** | V-STAR" in other
 
@@ -177,6 +179,34 @@ def test_of_two_results_of_the_same_the_one_with_more_splits_is_taken(tmp_path):
     results.write(record() | {"sweep": "b"}, tmp_path)
     results.write(less | {"sweep": "c"}, tmp_path)
     assert stored(tmp_path)["c", 0]["sweep"] == "b"
+
+
+def test_words_about_a_verdict_hold_for_that_one_alone(tmp_path):
+    page = tmp_path / "FINDINGS.md"
+    verdicts = {"a": "holds", "b": "does not hold"}
+    page.write_text(
+        "# Findings\n\nWhy.\n\n## a: holds\n\nOne.\nTwo.\n\n## b: does not hold\nThree.\n"
+    )
+    assert read_findings(verdicts, page) == {"a": "One.\nTwo.", "b": "Three."}
+    for text, named in {
+        "## a: does not hold\nx": r":1: what is said of a was written for 'does not hold'",
+        "## a: holds\n\n## b: does not hold\nx": ":3: a has no text",
+        "## a: holds\nx\n## a: holds\ny": ":3: a has a section already",
+        "## c: holds\nx": ":1: expected '## <id of a claim>: <verdict>'",
+        "## a: maybe\nx": ":1: expected",
+        "## a\nx": ":1: expected",
+        "## a: holds\n": "a has no text",
+    }.items():
+        page.write_text(text)
+        with pytest.raises(ValueError, match=named):
+            read_findings(verdicts, page)
+
+
+def test_every_verdict_has_its_words():
+    found = report.Results.read(report.SWEEPS, stored())
+    verdicts = {claim.id: verdict(claim, found.of_claim(claim)) for claim in read_claims()}
+    said = set(read_findings(verdicts))
+    assert {name for name, v in verdicts.items() if v not in ("not run", "not finished")} == said
 
 
 def test_the_page_of_results_is_what_claims_and_results_say():
