@@ -16,7 +16,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 # Importing them lets YAML name callbacks without their package.
@@ -33,6 +32,7 @@ from lit_vdistill.cli.student import with_student
 from lit_vdistill.data.datamodule import VideoDistillDataModule
 from lit_vdistill.stages.vlm_stage import VLMStage
 from lit_vdistill.stages.zero_resume import check_zero_checkpoint
+from lit_vdistill.tracking.logged_media import that_show_media
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class VDistillParser(LightningArgumentParser):
 
 
 class SaveResolvedConfig(SaveConfigCallback):
-    """Writes the merged config to the run folder and into W&B, and compares it on resume."""
+    """Writes the merged config to the run folder and to W&B or Trackio; compares it on resume."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write `config.yaml`, or `validate.yaml` and the like; called on the first process only.
@@ -119,9 +119,8 @@ class SaveResolvedConfig(SaveConfigCallback):
         assert trainer.state.fn is not None
         name = "config" if stage == "fit" else trainer.state.fn.value
         (folder / f"{name}.yaml").write_text(self._text, encoding="utf-8")
-        for run_logger in trainer.loggers:
-            if isinstance(run_logger, WandbLogger):
-                run_logger.experiment.config.update(yaml.safe_load(self._text))
+        for run_logger in that_show_media(trainer.loggers):
+            run_logger.log_hyperparams(yaml.safe_load(self._text))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write on the first process; a fast development run writes nothing."""

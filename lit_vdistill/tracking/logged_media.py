@@ -1,6 +1,7 @@
 """What loggers show beside curves: a table of rollouts with the frames they speak of, and pages."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,11 @@ from jaxtyping import UInt8
 from lightning.pytorch.loggers import Logger, WandbLogger
 from PIL import Image, ImageDraw
 
+from lit_vdistill.tracking.trackio_logger import TrackioLogger
 from lit_vdistill.tracking.workspace import CREDIT, ROLLOUTS
 
+MediaLogger = WandbLogger | TrackioLogger
+"""Takes tables, pictures and pages, by the same calls."""
 _HEIGHT, _MOST, _LINE = 96, 8, 14
 """Pixels of a frame, frames of a strip, pixels of the line with times."""
 
@@ -44,7 +48,7 @@ def filmstrip(
 
 
 def log_rollouts(
-    loggers: Iterable[WandbLogger],
+    loggers: Iterable[MediaLogger],
     rows: Sequence[Mapping[str, Any]],
     strips: Mapping[str, Image.Image],
     step: int,
@@ -57,15 +61,14 @@ def log_rollouts(
         strips: By sample; one without a medium has none.
         step: Optimizer step.
     """
-    import wandb  # takes a second, which a run without it need not wait
-
-    shown = {name: wandb.Image(strip) for name, strip in strips.items()}
-    data = [[shown.get(row["sample"]), *row.values()] for row in rows]
     for logger in loggers:
+        image = _media_of(logger).Image
+        shown = {name: image(strip) for name, strip in strips.items()}
+        data = [[shown.get(row["sample"]), *row.values()] for row in rows]
         logger.log_table(ROLLOUTS, columns=["frames", *rows[0]], data=data, step=step)
 
 
-def log_page(loggers: Iterable[WandbLogger], page: str, step: int) -> None:
+def log_page(loggers: Iterable[MediaLogger], page: str, step: int) -> None:
     """Log a page about the credit of a rollout's tokens; nothing is added to it.
 
     Args:
@@ -73,12 +76,22 @@ def log_page(loggers: Iterable[WandbLogger], page: str, step: int) -> None:
         page: HTML.
         step: Optimizer step.
     """
+    for logger in loggers:
+        shown = _media_of(logger).Html(page, inject=False)
+        logger.log_metrics({CREDIT: shown}, step=step)  # type: ignore[dict-item]
+
+
+def that_show_media(loggers: Iterable[Logger]) -> list[MediaLogger]:
+    """Those of a run's loggers that take more than numbers."""
+    return [logger for logger in loggers if isinstance(logger, MediaLogger)]
+
+
+def _media_of(logger: MediaLogger) -> ModuleType:
+    """Whose `Image` and `Html` a logger takes; imported late, which takes a second."""
+    if isinstance(logger, TrackioLogger):
+        import trackio
+
+        return trackio
     import wandb
 
-    for logger in loggers:
-        logger.log_metrics({CREDIT: wandb.Html(page, inject=False)}, step=step)  # type: ignore[dict-item]
-
-
-def that_show_media(loggers: Iterable[Logger]) -> list[WandbLogger]:
-    """Those of a run's loggers that take more than numbers."""
-    return [logger for logger in loggers if isinstance(logger, WandbLogger)]
+    return wandb
