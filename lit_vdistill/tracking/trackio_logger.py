@@ -31,6 +31,7 @@ class TrackioLogger(Logger):
         self._project, self._run_name = project, name
         self._config: dict[str, Any] = {}
         self._run: Run | None = None
+        self._last_step: int | None = None
 
     @property
     def name(self) -> str:
@@ -57,27 +58,30 @@ class TrackioLogger(Logger):
                 raise ModuleNotFoundError(
                     "TrackioLogger: trackio is not installed: pip install 'lit-vdistill[trackio]'"
                 ) from error
-            options = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
             self._run = trackio.init(
-                project=self._project, name=self._run_name, config=self._config, **options
+                project=self._project,
+                name=self._run_name,
+                config=self._config,
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
             )
         return self._run
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **more: Any) -> None:
-        """Keep options for the run's config, which Trackio takes once, as the run begins.
-
-        Raises:
-            RuntimeError: Behind the first value, where they would be lost.
-        """
-        if self._run is not None:
-            raise RuntimeError("TrackioLogger: options are logged before the first value")
+        """Add options to the run's config, also once it has begun."""
         self._config |= _convert_params(params)
+        if self._run is not None:
+            self._run.config = self._run.config | self._config  # type: ignore[operator]
+            # Trackio sends a config with the first row alone, unless told that it has not yet.
+            self._run._config_logged = False
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers, or media of Trackio's, of an optimizer step."""
         self.experiment.log(dict(metrics), step=step)
+        self._last_step = step
 
     @rank_zero_only
     def log_table(
@@ -93,4 +97,8 @@ class TrackioLogger(Logger):
     def finalize(self, status: str) -> None:
         """Wait until all is written."""
         if self._run is not None:
+            if not self._run._config_logged:
+                with self._run._client_lock:  # of two configs in a batch the first would win
+                    self._run._flush_queues_inline()
+                self._run.log({}, step=self._last_step)
             self._run.finish()

@@ -1,6 +1,7 @@
 """What W&B is given, read back from runs without a network, beside what the page about it says."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -42,6 +43,9 @@ def logged(small_run, starting_student, pay_by_text, tmp_path_factory):
     """One run of each method, with every observer at every step; by name: folder and read back."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "TRACKIO_DIR", str(tmp_path_factory.mktemp("trackio"))
+        )  # read as it is imported
         pay_by_text(patch)
         for name in ("rmsd", "visd"):
             out = tmp_path_factory.mktemp(name)
@@ -67,6 +71,9 @@ def observed(name, out):
         line += [f"--trainer.callbacks.{option}" for option in options[callback]]
     logger = ["class_path=lightning.pytorch.loggers.WandbLogger", f"save_dir={out}", "offline=true"]
     line += [f"--trainer.logger.{option}" for option in logger]
+    trackio = "lit_vdistill.tracking.trackio_logger.TrackioLogger"
+    line += [f"--trainer.logger+={trackio}", "--trainer.logger.project=dashboard"]
+    line += [f"--trainer.logger.name={name}"]
     line += ["--trainer.log_every_n_steps=1", f"--model.loss.group_size={GROUP}"]
     return line + (["--model.disc.warmup_max_steps=0"] if name == "rmsd" else [])
 
@@ -150,3 +157,25 @@ def test_the_card_is_in_the_config(logged, name):
     card = json.loads((out / "run_card.json").read_text())
     assert config["run_card"] == card
     assert config["model"]["class_path"] == f"lit_vdistill.stages.{card['stage']}"
+
+
+@pytest.mark.parametrize("name", ["rmsd", "visd"])
+def test_trackio_has_what_wandb_has(logged, name):
+    from trackio.sqlite_storage import SQLiteStorage
+
+    out, keys, media, _ = logged[name]
+    rows = SQLiteStorage.get_logs("dashboard", name)
+    values = {(row["step"], key): value for row in rows for key, value in row.items()}
+    numbers = [pair for pair in values.items() if isinstance(pair[1], float | int)]
+    kept = {key for (_, key), value in numbers if math.isfinite(value)}
+    assert kept - {"step"} == keys - {"trainer/global_step"}
+    shown = {key for (_, key), value in values.items() if isinstance(value, dict)}
+    assert shown == media.keys()
+    written = [json.loads(line) for line in (out / "rollouts.jsonl").open()]
+    for step in (0, 1):
+        table = values[step, "rollout/table"]["_value"]
+        texts = [row["response"] for row in written if row["step"] == step]
+        assert texts[: len(table)] == [row["response"] for row in table]
+        assert {row["frames"]["_type"] for row in table} == {"trackio.image"}
+    card = SQLiteStorage.get_run_config("dashboard", name)["run_card"]
+    assert card == json.loads((out / "run_card.json").read_text())

@@ -20,10 +20,7 @@ rows = [{"sample": "a", "response": "<answer>B</answer>"}, {"sample": "text", "r
 loggers = that_show_media([logger])
 log_rollouts(loggers, rows, {"a": Image.new("RGB", (8, 8), "red")}, step=1)
 log_page(loggers, "<p>credit &amp; more</p>", step=1)
-try:
-    logger.log_hyperparams({"late": 1})
-except RuntimeError as error:
-    print(error)
+logger.log_hyperparams({"run_card": {"commit": "c0ffee", "outcome": "finished"}})
 logger.finalize("success")
 """
 READ = """
@@ -48,14 +45,13 @@ def told(script, folder):
 
 
 def test_what_a_run_shows_is_read_back_from_trackio(tmp_path):
-    """Numbers, table with pictures, page and config; options behind the first value are refused."""
-    out, warnings = told(SCRIPT, tmp_path)
-    assert "options are logged before the first value" in out
+    """Numbers, table with pictures, page and config, that of the end too."""
+    _, warnings = told(SCRIPT, tmp_path)
     assert "Warning" not in warnings
     runs, logs, config = json.loads(told(READ, tmp_path)[0].splitlines()[-1])
     assert runs == ["übel"]
     assert config["model"] == {"lr": 0.1}
-    assert config["run_card"] == {"commit": "c0ffee"}
+    assert config["run_card"] == {"commit": "c0ffee", "outcome": "finished"}
     values = {}
     for row in logs:
         values |= {(row["step"], key): value for key, value in row.items()}
