@@ -4,9 +4,9 @@ python -m experiments.catalogue
 python -m experiments.catalogue --only gspo cispo
 
 Recipes are fitted one after another with seed 0. Each student, and the one that it began with,
-answers the validation split, as `experiments.answers` has it. A recipe whose result is stored for the
-same values is not run again, nor is a fit that has ended; change a value, and it is. Runs lie in
-`<folder>/<name>-<hash of the values>`. The page is written from what is stored and from the
+answers the validation split, as `experiments.answers` has it. A recipe whose result is stored for
+the same values is not run again, nor is a fit that has ended; change a value, and it is. Runs lie
+in `<folder>/<name>-<hash of the values>`. The page is written from what is stored and from the
 recipes themselves; `--only` without a name writes it alone.
 """
 

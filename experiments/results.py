@@ -5,6 +5,7 @@ cells of different sweeps that are the same are run once.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ _NEEDED = (
     "sweep", "cell", "seed", "config_hash", "stage", "steps", "seconds", "start", "before", "after",
     "training", "curves", "tokens", "teacher_responses", "judged_rollouts",
 )  # fmt: skip
+_OF_THE_DAY = (
+    "sweep", "cell", "arguments", "commit", "versions", "machine", "threads", "seconds",
+)  # fmt: skip
+"""What two runs of the same may differ in."""
 Record = dict[str, Any]
 Stored = dict[tuple[str, int], Record]
 """Results by hash and seed."""
@@ -50,3 +55,23 @@ def write(record: Record, folder: Path) -> Path:
     partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def compared(one: Record, other: Record) -> tuple[int, list[str]]:
+    """How many figures two results have, and which of them are not the same to the digit."""
+    sides = [
+        dict(_leaves({k: v for k, v in r.items() if k not in _OF_THE_DAY})) for r in (one, other)
+    ]
+    keys = sides[0].keys() | sides[1].keys()
+    return len(keys), sorted(key for key in keys if sides[0].get(key) != sides[1].get(key))
+
+
+def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, f"{place}.{key}" if place else key)
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _leaves(value, f"{place}[{number}]")
+    else:
+        yield place, node

@@ -2,6 +2,7 @@
 
 python -m experiments.sweep experiments/sweeps/rmsd_components.yaml --list
 python -m experiments.sweep experiments/sweeps/rmsd_components.yaml --seeds 5
+python -m experiments.sweep experiments/sweeps/rmsd_components.yaml --only rmsd_c --seeds 1 --again
 
 A cell is an ordinary `python -m lit_vdistill fit` with the cell's recipe and overrides and a seed.
 Afterwards its student answers the validation split, and the test split where a claim says so. What
@@ -10,7 +11,8 @@ value changes, so that a sweep goes on anywhere; a cell that another sweep has r
 that is stopped leaves no result. One that crashed is named, with the end of its log, and left
 alone until `--rerun-crashed`. `--workers 2` runs two cells at a time, each by `--threads 1`: small
 networks take less of two cores together than one cell with both. What another process runs at
-the moment is left to it.
+the moment is left to it. `--again` runs stored cells once more, in folders of their own, and says
+whether all figures are the same to the digit.
 
 All cells of a seed share their random numbers. Data order is a function of seed and epoch
 (`data/sampler.py`), draws of seed, step, sample and rollout (`rollouts/engine.py`), matching of the
@@ -28,7 +30,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +39,7 @@ from filelock import FileLock, Timeout
 
 from experiments.cell_record import made_of, measured
 from experiments.claims import read_claims, splits_of
-from experiments.results import RESULTS, Record, Stored, stored, write
+from experiments.results import RESULTS, Record, Stored, compared, stored, write
 from experiments.sweep_file import (
     Cell,
     Sweep,
@@ -241,6 +243,30 @@ def run_all(runner: Runner, jobs: list[Job], *, rerun_crashed: bool) -> list[Job
     return crashed
 
 
+def run_again(runner: Runner, jobs: list[Job], known: Stored) -> bool:
+    """Run stored cells once more, and say where they are not the same to the digit.
+
+    Raises:
+        SweepFileError: For a cell that has no result, or one of other threads.
+    """
+    for job in jobs:
+        record = known.get((job.key, job.seed))
+        if record is None or record["threads"] != runner.threads:
+            why = f"took {record['threads']} threads: --threads" if record else "has no result"
+            raise SweepFileError(f"--again: {job.name} {why}")
+    folder = runner.folder / "again"
+    second = replace(runner, folder=folder, results=folder / "results")
+    is_same = not run_all(second, jobs, rerun_crashed=True)
+    found = stored(second.results)
+    for job in jobs:
+        if (job.key, job.seed) in found:
+            count, others = compared(known[job.key, job.seed], found[job.key, job.seed])
+            told = "the same to the digit" if not others else f"not the same: {', '.join(others)}"
+            sys.stdout.write(f"{job.name}: {count - len(others)} of {count} figures, {told}\n")
+            is_same = is_same and not others
+    return is_same
+
+
 def run_side_by_side(words: Sequence[str], workers: int) -> int:
     """The same command by several processes, who divide the jobs; 1 if one has failed."""
     command = [sys.executable, "-m", "experiments.sweep", *words, "--workers", "1"]
@@ -275,6 +301,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="CELL")
     parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
     parser.add_argument("--rerun-crashed", action="store_true")
+    parser.add_argument("--again", action="store_true", help="run stored cells again, and compare")
     parser.add_argument("--threads", type=int, default=1, help="OMP_NUM_THREADS of each cell")
     parser.add_argument("--workers", type=int, default=1, help="cells at a time")
     parser.add_argument("--folder", type=Path, default=Path("runs/sweeps"))
@@ -294,6 +321,11 @@ def main() -> None:
     if args.list:
         sys.stdout.write(listed(runner, jobs, known) + "\n")
         return
+    if args.again:
+        try:
+            sys.exit(not run_again(runner, jobs, known))
+        except SweepFileError as error:
+            sys.exit(f"error: {error}")
     if args.workers > 1:
         sys.exit(run_side_by_side(sys.argv[1:], args.workers))
     if crashed := run_all(runner, jobs, rerun_crashed=args.rerun_crashed):

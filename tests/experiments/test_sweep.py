@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +122,32 @@ def test_a_cell_that_another_process_saw_crash_meanwhile_is_not_run_again(small,
     assert [runner.state(job, {}) for job in jobs] == ["crashed now"] * 2
     assert sweep.run_all(runner, jobs, rerun_crashed=True) == jobs
     assert small.fitted == []
+
+
+def test_a_stored_cell_is_run_again_and_compared(small, capsys, monkeypatch):
+    small.command("--only", "lr-1")
+    stored = Path("r/s/lr-1-0.json").read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        small.command("--only", "lr-1", "--again")
+    assert ended.value.code == 0
+    assert len(small.fitted) == 2
+    assert "runs/sweeps/again/" in small.fitted[0]
+    assert "lr-1-0: 8 of 8 figures, the same to the digit" in capsys.readouterr().out
+    assert Path("r/s/lr-1-0.json").read_bytes() == stored
+
+    other = MEASURED | {"after": {"val": {"mean": 0.5000001}}, "curves": {"c": [[1, 2.0]]}}
+    monkeypatch.setattr(sweep, "measured", lambda *args: other)
+    shutil.rmtree("runs/sweeps/again")
+    with pytest.raises(SystemExit) as ended:
+        small.command("--only", "lr-1", "--seeds", "1", "--again")
+    assert ended.value.code == 1
+    told = capsys.readouterr().out
+    assert "lr-1-0: 7 of 10 figures, not the same: after.val.mean, curves.c[0][0], curv" in told
+    for options, why in (["--only", "lr-2"], "lr-2-0 has no result"), (
+        ["--only", "lr-1", "--threads", "2"], "lr-1-0 took 1 threads: --threads"
+    ):  # fmt: skip
+        with pytest.raises(SystemExit, match=f"error: --again: {why}"):
+            small.command(*options, "--again")
 
 
 def test_a_cell_that_is_stopped_leaves_no_result(small, monkeypatch):
