@@ -1,5 +1,6 @@
 """The commands of the README are run, made small where they train."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 
 from lit_vdistill.__main__ import TOOLS, main
 
+README, RESULTS = Path("README.md"), Path("experiments/RESULTS.md")
 COMMANDS = re.findall(
-    r"^ {4}(?:python -m lit_vdistill|lit-vdistill) (.+)$", Path("README.md").read_text(), re.M
+    r"^ {4}(?:python -m lit_vdistill|lit-vdistill) (.+)$", README.read_text(), re.M
 )
 TRAINING = [c for c in COMMANDS if shlex.split(c)[0] not in TOOLS]
 TOOL_CALLS = [c for c in COMMANDS if shlex.split(c)[0] in TOOLS]
@@ -73,3 +75,20 @@ def test_every_file_that_contributing_names_is_there():
     assert missing == []
     for topic in ("A reward", "A stage", "A reader", "A task"):
         assert f"## {topic}\n" in Path("CONTRIBUTING.md").read_text()
+
+
+def rows_of(text, head):
+    """Cells of the one table with these first columns, line by line."""
+    lines = text.splitlines()
+    (start,) = [i for i, line in enumerate(lines) if line.startswith(f"| {' | '.join(head)} |")]
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_its_results_are_those_of_the_experiments():
+    """A dozen lines, each to the digit as `experiments/RESULTS.md` has it, verdict and all."""
+    known = {row[0]: row for row in rows_of(RESULTS.read_text(), ["claim", "said in"])}
+    rows = rows_of(README.read_text(), ["claim", "ours", "verdict"])
+    assert 8 <= len(rows) <= 14
+    for claim, ours, verdict in rows:
+        assert (ours, verdict) == (known[claim][5], known[claim][7]), claim
