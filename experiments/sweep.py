@@ -228,12 +228,14 @@ def run_all(runner: Runner, jobs: list[Job], *, rerun_crashed: bool) -> list[Job
     """Run what has no result and nobody else runs; gives those that have crashed, now or before."""
     crashed = []
     for number, job in enumerate(jobs, 1):
+        if runner.state(job, stored(runner.results)) == "done":
+            continue
         with runner.held(job) as is_ours:
             if not is_ours:
                 _say(f"{number} of {len(jobs)}: {job.name} is run by another process")
                 continue
             state = runner.state(job, stored(runner.results))
-            if state == "done":
+            if state == "done":  # by one who has had it until now
                 continue
             _say(f"{number} of {len(jobs)}: {job.name}")
             is_left = state == "crashed now" or (state == "crashed" and not rerun_crashed)

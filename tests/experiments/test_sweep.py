@@ -59,7 +59,9 @@ def test_cells_are_run_once_and_all_of_a_seed_before_the_next(small):
     assert small.command("--threads", "3") == done
     assert "--seed_everything 1 --run_dir runs/sweeps/" in small.fitted[-1]
     assert small.threads == {"3"}
+    shutil.rmtree("runs")
     assert small.command() == []
+    assert not Path("runs").exists()  # what has a result needs no folder
     names = sorted(path.name for path in Path("r/s").glob("*"))
     assert names == ["lr-1-0.json", "lr-1-1.json", "lr-2-0.json", "lr-2-1.json"]
     record = json.loads(Path("r/s/lr-2-1.json").read_text())
