@@ -4,9 +4,8 @@ python -m experiments.report experiments/sweeps/rmsd_components.yaml
 python -m experiments.report
 
 With a file it writes `report.md`, `report.csv` and `curves.png` beside the sweep's results; without
-one it does so for every sweep that has some, and writes `experiments/RESULTS.md`, with what
-`FINDINGS.md` says of each verdict. Every interval is the 95 % t interval over seeds; differences
-are paired by seed with the sweep's first cell.
+one `experiments/RESULTS.md`, with what `FINDINGS.md` says of each verdict. Every interval is the
+95 % t interval over seeds; differences are paired by seed with the sweep's first cell.
 """
 
 import argparse
@@ -227,7 +226,7 @@ def write_sweep(sweep: Sweep, results: Results, claims: Sequence[Claim], folder:
 def main() -> None:
     """Write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, nargs="?", help="a sweep file; all and the page without")
+    parser.add_argument("file", type=Path, nargs="?", help="a sweep file; the page of all without")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--claims", type=Path, default=PAGE)
     parser.add_argument("--summary", type=Path, default=SUMMARY)
@@ -239,22 +238,16 @@ def main() -> None:
         if args.file is None:
             cells = {s.name: [cell.name for cell in s.cells] for s in results.sweeps.values()}
             check_cells(claims, cells)
-        chosen = list(results.sweeps) if args.file is None else [read_sweep(args.file).name]
+            args.summary.write_text(summary(results, claims), encoding="utf-8")
+            sys.stdout.write(f"{args.summary}\n")
+            return
+        sweep = read_sweep(args.file)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    for name in chosen:
-        sweep = results.sweeps[name]
-        if any(results.runs[f"{name}/{cell.name}"] for cell in sweep.cells):
-            write_sweep(sweep, results, claims, args.results)
-            sys.stdout.write(f"{args.results / name / 'report.md'}\n")
-        elif args.file is not None:
-            sys.exit(f"error: {args.file}: none of its cells has a result in {args.results}")
-    if args.file is None:
-        try:
-            args.summary.write_text(summary(results, claims), encoding="utf-8")
-        except ValueError as error:
-            sys.exit(f"error: {error}")
-        sys.stdout.write(f"{args.summary}\n")
+    if not any(results.runs[f"{sweep.name}/{cell.name}"] for cell in sweep.cells):
+        sys.exit(f"error: {args.file}: none of its cells has a result in {args.results}")
+    write_sweep(sweep, results, claims, args.results)
+    sys.stdout.write(f"{args.results / sweep.name / 'report.md'}\n")
 
 
 if __name__ == "__main__":
