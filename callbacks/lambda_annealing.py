@@ -28,6 +28,6 @@ class LambdaAnnealing(Callback):
     ) -> None:
         """Set λ for this step."""
         has_mix = isinstance(pl_module, VISDModule | ImprobableTokensModule)
-        assert has_mix, "LambdaAnnealing needs a stage with credit.mix"
+        assert has_mix, "LambdaAnnealing needs a stage with a λ"
         start = pl_module.credit_config.mix
         pl_module.credit_mix = linear(trainer.global_step, start, 0.0, self.num_steps)

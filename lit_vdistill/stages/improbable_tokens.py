@@ -38,9 +38,9 @@ class ImprobableConfig:
             ValueError: Names the key.
         """
         if not 0.0 <= self.clip < math.inf:
-            raise ValueError(f"credit.clip {self.clip}: expected 0 or more")
+            raise ValueError(f"improbable.clip {self.clip}: expected 0 or more")
         if not 0.0 < self.below <= 1.0:
-            raise ValueError(f"credit.below {self.below}: expected 0 < below <= 1")
+            raise ValueError(f"improbable.below {self.below}: expected 0 < below <= 1")
 
 
 class ImprobableTokens(TokenMethod):
@@ -80,7 +80,7 @@ class ImprobableTokensModule(OnPolicyModule):
         policy: VLMConfig,
         rewards: Sequence[Reward],
         *,
-        credit: ImprobableConfig = ImprobableConfig(),
+        improbable: ImprobableConfig = ImprobableConfig(),
         loss: PolicyLossConfig = PolicyLossConfig(group_size=4, kl_coef=0.0),
         sampling: SamplingConfig = SamplingConfig(),
         validation: ValidationConfig = ValidationConfig(),
@@ -91,7 +91,7 @@ class ImprobableTokensModule(OnPolicyModule):
         Args:
             policy: The network to train.
             rewards: The verifier's terms with their weights.
-            credit: Which tokens have more of the credit.
+            improbable: Which tokens have more of the credit.
             loss: The policy-gradient loss.
             sampling: How rollouts are drawn.
             validation: What is generated for held-out samples.
@@ -100,8 +100,8 @@ class ImprobableTokensModule(OnPolicyModule):
         super().__init__(
             policy, rewards, loss=loss, sampling=sampling, validation=validation, optim=optim
         )
-        self.credit_config = credit
-        self.credit_mix = credit.mix
+        self.credit_config = improbable
+        self.credit_mix = improbable.mix
         """λ at present."""
 
     def start_method(self, part: Experience, advantages: Tensor, kept: Kept) -> TokenMethod:

@@ -45,6 +45,12 @@ def test_every_stage_and_baseline_fits_two_steps(small_run, tmp_path, config):
     assert exported.config.model_type == "qwen3_vl"
 
 
+@pytest.mark.parametrize("cell", ["visd_wrong", "visd_improbable", "rmsd_adaptive"])
+def test_controls_that_are_no_recipes_fit_two_steps(small_run, tmp_path, cell):
+    small_run(f"../experiments/sweeps/cells/{cell}", tmp_path, "--model.loss.group_size=2")
+    assert json.loads((tmp_path / "summary.json").read_text())[cell]["step"] == 2
+
+
 def test_everything_is_logged(small_run, tmp_path):
     logger = [
         "--trainer.logger.class_path=lit_vdistill.tracking.csv_curves.CSVCurves",

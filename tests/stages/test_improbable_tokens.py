@@ -41,7 +41,7 @@ def gradients(stage):
 
 @pytest.mark.parametrize("credit", [ImprobableConfig(mix=0.0), ImprobableConfig(clip=0.0)])
 def test_without_weight_it_is_grpo_to_the_bit(stage_of, batch, take_step, credit):
-    ours, plain = stage_of(credit=credit), stage_of(OnPolicyModule)
+    ours, plain = stage_of(improbable=credit), stage_of(OnPolicyModule)
     assert take_step(ours, batch)["train/loss"] == take_step(plain, batch)["train/loss"]
     expected = gradients(plain)
     assert all(torch.equal(found, expected[name]) for name, found in gradients(ours).items())
@@ -49,7 +49,7 @@ def test_without_weight_it_is_grpo_to_the_bit(stage_of, batch, take_step, credit
 
 def test_a_token_that_was_improbable_has_more_of_its_rollouts_advantage(stage_of, batch, take_step):
     """Whichever way the advantage goes; by hand, token by token."""
-    stage = stage_of(credit=ImprobableConfig(mix=0.5, clip=0.4, below=MEDIAN))
+    stage = stage_of(improbable=ImprobableConfig(mix=0.5, clip=0.4, below=MEDIAN))
     values = take_step(stage, batch)
     experience = stage.window.experience
     total, improbable, tokens = 0.0, 0, 0
@@ -81,10 +81,10 @@ def test_its_lambda_is_annealed_as_vsids(stage_of, batch, take_step):
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"clip": -0.1}, "credit.clip"),
-        ({"clip": float("nan")}, "credit.clip"),
-        ({"below": 0.0}, "credit.below"),
-        ({"below": 1.1}, "credit.below"),
+        ({"clip": -0.1}, "improbable.clip"),
+        ({"clip": float("nan")}, "improbable.clip"),
+        ({"below": 0.0}, "improbable.below"),
+        ({"below": 1.1}, "improbable.below"),
     ],
 )
 def test_what_is_no_share_is_refused(values, named):
