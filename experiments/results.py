@@ -6,6 +6,7 @@ cells of different sweeps that are the same are run once.
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,36 @@ def write(record: Record, folder: Path) -> Path:
     return path
 
 
-def compared(one: Record, other: Record) -> tuple[int, list[str]]:
-    """How many figures two results have, and which of them are not the same to the digit."""
-    sides = [
-        dict(_leaves({k: v for k, v in r.items() if k not in _OF_THE_DAY})) for r in (one, other)
-    ]
-    keys = sides[0].keys() | sides[1].keys()
-    return len(keys), sorted(key for key in keys if sides[0].get(key) != sides[1].get(key))
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Of two results of the same cell and seed."""
+
+    common: int
+    """Figures that both have."""
+    unlike: tuple[str, ...]
+    """Those that are not the same to the digit."""
+    alone: tuple[str, ...]
+    """Figures that one of them has, as what is logged has changed."""
+
+    def __str__(self) -> str:
+        """As a line."""
+        same = (
+            f"{self.common - len(self.unlike)} of {self.common} figures are the same to the digit"
+        )
+        unlike = f"; not {', '.join(self.unlike)}" if self.unlike else ""
+        alone = f"; one of the two alone has {', '.join(self.alone)}" if self.alone else ""
+        return same + unlike + alone
+
+
+def compared(one: Record, other: Record) -> Comparison:
+    """Figure by figure, without what is of the day."""
+    first, second = (
+        dict(_leaves({key: value for key, value in record.items() if key not in _OF_THE_DAY}))
+        for record in (one, other)
+    )
+    common = first.keys() & second.keys()
+    unlike = sorted(key for key in common if first[key] != second[key])
+    return Comparison(len(common), tuple(unlike), tuple(sorted(first.keys() ^ second.keys())))
 
 
 def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -262,10 +262,9 @@ def run_again(runner: Runner, jobs: list[Job], known: Stored) -> bool:
     found = stored(second.results)
     for job in jobs:
         if (job.key, job.seed) in found:
-            count, others = compared(known[job.key, job.seed], found[job.key, job.seed])
-            told = "the same to the digit" if not others else f"not the same: {', '.join(others)}"
-            sys.stdout.write(f"{job.name}: {count - len(others)} of {count} figures, {told}\n")
-            is_same = is_same and not others
+            told = compared(known[job.key, job.seed], found[job.key, job.seed])
+            sys.stdout.write(f"{job.name}: {told}\n")
+            is_same = is_same and not told.unlike
     return is_same
 
 

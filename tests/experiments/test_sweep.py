@@ -134,7 +134,7 @@ def test_a_stored_cell_is_run_again_and_compared(small, capsys, monkeypatch):
     assert ended.value.code == 0
     assert len(small.fitted) == 2
     assert "runs/sweeps/again/" in small.fitted[0]
-    assert "lr-1-0: 8 of 8 figures, the same to the digit" in capsys.readouterr().out
+    assert "lr-1-0: 8 of 8 figures are the same to the digit\n" in capsys.readouterr().out
     assert Path("r/s/lr-1-0.json").read_bytes() == stored
 
     other = MEASURED | {"after": {"val": {"mean": 0.5000001}}, "curves": {"c": [[1, 2.0]]}}
@@ -144,7 +144,8 @@ def test_a_stored_cell_is_run_again_and_compared(small, capsys, monkeypatch):
         small.command("--only", "lr-1", "--seeds", "1", "--again")
     assert ended.value.code == 1
     told = capsys.readouterr().out
-    assert "lr-1-0: 7 of 10 figures, not the same: after.val.mean, curves.c[0][0], curv" in told
+    assert "lr-1-0: 7 of 8 figures are the same to the digit; not after.val.mean; one of" in told
+    assert "alone has curves.c[0][0], curves.c[0][1]" in told
     for options, why in (["--only", "lr-2"], "lr-2-0 has no result"), (
         ["--only", "lr-1", "--threads", "2"], "lr-1-0 took 1 threads: --threads"
     ):  # fmt: skip
