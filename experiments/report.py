@@ -17,6 +17,7 @@ from pathlib import Path
 
 from experiments.cell_curves import draw
 from experiments.claims import BEFORE, PAGE, Claim, check_cells, read_claims, splits_of, verdict
+from experiments.findings import PAGE as FINDINGS
 from experiments.findings import read_findings
 from experiments.results import RESULTS, Record, Stored, stored
 from experiments.seed_figures import MissingError, difference, figure_of, level, never_reached
@@ -191,14 +192,14 @@ def write_csv(path: Path, sweep: Sweep, results: Results, claims: Sequence[Claim
                     rows.writerow([cell.name, seed, "train", figure, value])
 
 
-def summary(results: Results, claims: Sequence[Claim]) -> str:
-    """The page of all claims.
+def summary(results: Results, claims: Sequence[Claim], words: Path = FINDINGS) -> str:
+    """The page of all claims, with what is said of their verdicts.
 
     Raises:
         ValueError: For words about a verdict that is another now.
     """
     verdicts = {claim.id: verdict(claim, results.of_claim(claim)) for claim in claims}
-    findings = read_findings(verdicts)
+    findings = read_findings(verdicts, words)
     found = list(verdicts.values())
     counted = ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found))
     lines = [
@@ -229,6 +230,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, nargs="?", help="a sweep file; the page of all without")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--claims", type=Path, default=PAGE)
+    parser.add_argument("--findings", type=Path, default=FINDINGS)
     parser.add_argument("--summary", type=Path, default=SUMMARY)
     args = parser.parse_args()
     try:
@@ -238,7 +240,8 @@ def main() -> None:
         if args.file is None:
             cells = {s.name: [cell.name for cell in s.cells] for s in results.sweeps.values()}
             check_cells(claims, cells)
-            args.summary.write_text(summary(results, claims), encoding="utf-8")
+            text = summary(results, claims, args.findings)
+            args.summary.write_text(text, encoding="utf-8")
             sys.stdout.write(f"{args.summary}\n")
             return
         sweep = read_sweep(args.file)

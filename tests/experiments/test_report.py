@@ -119,7 +119,9 @@ def command(tmp_path, monkeypatch):
         for cell, runs in by_cell.items():
             for run in runs.values():
                 results.write(run | {"cell": cell, "config_hash": keys[cell]}, tmp_path / "r")
+        (tmp_path / "F.md").write_text("# Findings\n")
         options = ["--results", str(tmp_path / "r"), "--summary", str(tmp_path / "R.md")]
+        options += ["--findings", str(tmp_path / "F.md")]
         monkeypatch.setattr(sys, "argv", ["report", *args, *options])
         report.main()
 
