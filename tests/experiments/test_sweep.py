@@ -25,6 +25,8 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "read_claims", list)
     monkeypatch.setattr(cell_record, "commit", lambda: "c0ffee")
     monkeypatch.setattr(sweep, "measured", lambda *args: MEASURED)
+    # Threads of this process would stay with the tests that follow.
+    monkeypatch.setattr(sweep.torch, "set_num_threads", lambda count: None)
     trainer = {"max_steps": 9}
     model = {"class_path": "A", "init_args": {"policy": {"path": "start/student"}}}
     Path("a.yaml").write_text(yaml.safe_dump({"model": model, "trainer": trainer}))
