@@ -36,6 +36,7 @@ from lit_vdistill.rewards import (
     reward_breakdown,
 )
 from lit_vdistill.stages.averages import StepMetrics
+from lit_vdistill.stages.improbable_tokens import ImprobableConfig
 from lit_vdistill.stages.replay import CreditConfig, Replay, Support
 from lit_vdistill.stages.step import Experience
 from lit_vdistill.types import Rollout, RolloutGroup
@@ -43,8 +44,8 @@ from lit_vdistill.types import Rollout, RolloutGroup
 CLIP = ViewConfig(span="evidence")
 SURE = 10.0
 """|Δ| of the oracle, beyond every bound."""
-IMPROBABLE = 0.5
-"""Below this probability a token is improbable, as `ImprobableTokensModule` has it."""
+IMPROBABLE = ImprobableConfig().below
+"""Below this probability a token is improbable."""
 VERIFIER = (
     Answer(), AnswerTime(), AnswerBox(), ThinkSegment(), ThinkPoint(), ThinkSpace(preset="visd"),
     GroundedFormat(),
