@@ -3,7 +3,7 @@
 import copy
 import json
 import pickle
-import time
+import threading
 
 import pytest
 
@@ -34,12 +34,17 @@ def judge_of(server, **told):
 
 
 def test_every_case_is_asked_about_at_the_same_time(cases):
-    with Server(lambda h, a: (time.sleep(0.2), says(GOOD)(h, a))) as server:
+    together = threading.Barrier(4)
+
+    def behave(handler, asked):
+        if len(server.asked) <= 4:
+            together.wait(1.5)  # breaks where they come one by one
+        says(GOOD)(handler, asked)
+
+    with Server(behave) as server:
         judge = judge_of(server)
         assert isinstance(judge, Judge)
-        begun = time.monotonic()
         assert judge.diagnose(cases) == ["The answer is wrong."] * 4
-        assert time.monotonic() - begun < 0.7
         assert server.most_in_flight == 4
         assert judge.diagnose([]) == []
         assert judge.diagnose(cases[:1]) == ["The answer is wrong."]  # the thread goes on
@@ -117,9 +122,7 @@ def test_what_is_late_or_fails_is_counted_and_the_others_count(cases, caplog):
 
     with Server(behave) as server:
         judge = judge_of(server, budget_s=1.0)
-        begun = time.monotonic()
         told = judge.diagnose(cases)
-        assert time.monotonic() - begun < 2.0
     assert sorted(map(str, told)) == [
         "None",
         "None",

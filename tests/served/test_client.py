@@ -6,7 +6,6 @@ import logging
 import time
 from contextlib import aclosing
 from email.utils import formatdate
-from itertools import pairwise
 
 import pytest
 
@@ -180,25 +179,45 @@ def test_no_more_calls_are_in_flight_than_allowed():
     assert server.most_in_flight == 3
 
 
-def test_attempts_keep_the_rate_within_any_window(monkeypatch):
-    """Retries count; measured where they arrive."""
-    monkeypatch.setattr(client_module, "WindowLimit", lambda most: WindowLimit(most, 0.5))
+class Noted(WindowLimit):
+    """Lets all through and notes what was taken; when it may be is `test_limits.py`'s."""
+
+    def __init__(self, most):
+        super().__init__(None)
+        self.limit, self.asked, self.taken = most, [], []
+
+    async def take(self, amount=1.0):
+        self.asked.append(amount)
+        self.taken.append(await super().take(amount))
+        return self.taken[-1]
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    monkeypatch.setattr(client_module, "WindowLimit", Noted)
+
+
+def test_each_attempt_takes_of_the_rate_before_it_is_sent(noted):
+    """Retries, too."""
     with Server(fails(500), fails(500), answers) as server:
-        ask(server, times=13, requests_per_minute=5)
-    times = server.arrived_s
-    assert len(times) == 15
-    for first, sixth in zip(times, times[5:], strict=False):
-        assert sixth - first > 0.45
-    assert times[-1] - times[0] < 1.5
+        _, model = ask(server, times=13, requests_per_minute=5, attempt_s=60.0, deadline_s=120.0)
+    requests = model._requests
+    assert requests.limit == 5
+    assert requests.asked == [1.0] * 15
+    assert len(server.arrived_s) == 15
+    taken_s = sorted(taken.at_s for taken in requests.taken)
+    assert all(a <= b for a, b in zip(taken_s, server.arrived_s, strict=True))
 
 
-def test_tokens_keep_the_rate_once_it_is_known_what_a_call_takes(monkeypatch):
-    monkeypatch.setattr(client_module, "WindowLimit", lambda most: WindowLimit(most, 0.5))
+def test_tokens_are_guessed_until_it_is_known_what_a_call_takes(noted):
+    """The first is what its text and its limit allow; each is corrected to what it was."""
     with Server(answers) as server:
-        ask(server, times=7, tokens_per_minute=45, concurrency=1)  # 15 tokens each
-    gaps = [b - a for a, b in pairwise(server.arrived_s)]
-    # The first is guessed at 68, more than there ever is, and goes alone until it is known.
-    assert [gap > 0.3 for gap in gaps] == [False, False, True, False, False, True]
+        options = {"concurrency": 1, "attempt_s": 60.0, "deadline_s": 120.0}
+        _, model = ask(server, times=7, tokens_per_minute=45, **options)  # 15 tokens each
+    tokens = model._tokens
+    assert tokens.limit == 45
+    assert tokens.asked == [pytest.approx(len(CHAT[0]["content"]) / 3 + 64)] + [15.0] * 6
+    assert [taken.amount for taken in tokens.taken] == [15.0] * 7
 
 
 def test_a_ceiling_is_not_broken(tmp_path):
