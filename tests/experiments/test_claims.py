@@ -67,7 +67,7 @@ def test_the_page_and_the_sweeps_name_the_same_cells():
 def test_test_answers_are_asked_for_where_a_claim_needs_them():
     claims = read_claims()
     assert splits_of("rmsd_components", claims) == ["val", "test"]
-    assert splits_of("dose", claims) == splits_of("unknown", claims) == ["val"]
+    assert splits_of("visd_rate", claims) == splits_of("unknown", claims) == ["val"]
 
 
 @pytest.mark.parametrize(
