@@ -14,9 +14,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from experiments.cell_curves import draw
-from experiments.claims import BEFORE, PAGE, Claim, check_cells, read_claims, splits_of, verdict
+from experiments.claims import (
+    BEFORE,
+    PAGE,
+    Claim,
+    Verdict,
+    check_cells,
+    read_claims,
+    splits_of,
+    verdict,
+)
 from experiments.findings import PAGE as FINDINGS
 from experiments.findings import read_findings
 from experiments.results import RESULTS, Record, Stored, stored
@@ -33,6 +43,13 @@ COSTS = {
     "teacher_responses": "teacher responses",
     "judged_rollouts": "judged rollouts",
     "seconds": "seconds a cell",
+}
+_COUNTED: Mapping[Verdict, str] = {
+    "holds": "hold",
+    "does not hold": "do not hold",
+    "cannot be told": "cannot be told",
+    "not finished": "not finished",
+    "not run": "not run",
 }
 _MARK = (
     "<!-- Written by `python -m experiments.report` from experiments/results/; change those. -->"
@@ -201,7 +218,7 @@ def summary(results: Results, claims: Sequence[Claim], words: Path = FINDINGS) -
     verdicts = {claim.id: verdict(claim, results.of_claim(claim)) for claim in claims}
     findings = read_findings(verdicts, words)
     found = list(verdicts.values())
-    counted = ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found))
+    counted = ", ".join(f"{found.count(v)} {_COUNTED[v]}" for v in get_args(Verdict) if v in found)
     lines = [
         "# Results", "", _MARK,
         "What the claims of [CLAIMS.md](CLAIMS.md) come to by its rule: a student of 1.4 M",
