@@ -35,7 +35,8 @@ class Claim:
     sign: Sign
     smallest: float
     """The smallest effect of interest, above 0."""
-    seeds: int
+    seeds: range
+    """Those that count, and no others: 0 to 4 where the page has `5`, or `5-9`."""
     paper: str
     """The paper's own numbers, of another model and other data; empty where it has none."""
 
@@ -64,17 +65,25 @@ def read_claims(page: Path = PAGE) -> list[Claim]:
             if value not in known:
                 raise ValueError(f"{place}: {key}: expected one of {known}, got {value!r}")
         try:
-            effect, count = float(smallest), int(seeds)
+            effect, counted = float(smallest), _seeds(seeds)
         except ValueError as error:
             raise ValueError(f"{place}: smallest, seeds: expected numbers: {error}") from error
-        if not 0.0 < effect < math.inf or count < 2:
-            raise ValueError(f"{place}: expected smallest > 0 and seeds > 1, got {effect}, {count}")
+        if not 0.0 < effect < math.inf or len(counted) < 2:
+            raise ValueError(
+                f"{place}: expected smallest > 0 and two seeds or more (`5`, `5-9`), got {effect}, "
+                f"{seeds}"
+            )
         paper = theirs.pop(row[0], "")
-        found.append(Claim(*texts, split, sign, effect, count, paper))  # type: ignore[arg-type]
+        found.append(Claim(*texts, split, sign, effect, counted, paper))  # type: ignore[arg-type]
     twice = sorted({c.id for c in found if [o.id for o in found].count(c.id) > 1})
     if twice or theirs:
         raise ValueError(f"{page}: ids twice: {twice}; papers' rows of no claim: {list(theirs)}")
     return found
+
+
+def _seeds(text: str) -> range:
+    first, dash, last = text.partition("-")
+    return range(int(first), int(last) + 1) if dash else range(int(first))
 
 
 def _table(page: Path, text: str, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
@@ -107,7 +116,7 @@ def verdict(claim: Claim, found: Difference | None) -> Verdict:
     """
     if found is None:
         return "not run"
-    if found.count < claim.seeds or found.low is None or found.high is None:
+    if found.count < len(claim.seeds) or found.low is None or found.high is None:
         return "not finished"
     low, high = found.low, found.high
     if claim.sign == "=":

@@ -79,10 +79,12 @@ class Results:
         return cls(found, runs)
 
     def of_claim(self, claim: Claim) -> Difference | None:
-        """The difference that a claim is about; None where not two seeds have both sides."""
-        runs = self.runs[claim.cell]
-        less = runs if claim.less == BEFORE else self.runs[claim.less]
+        """The difference that a claim is about, over its seeds; None where none has both sides."""
         is_before = claim.less == BEFORE
+        runs, less = (
+            {seed: run for seed, run in self.runs[cell].items() if seed in claim.seeds}
+            for cell in (claim.cell, claim.cell if is_before else claim.less)
+        )
         return difference(runs, less, claim.figure, claim.split, is_before=is_before)
 
 

@@ -49,7 +49,13 @@ def test_the_verdict_follows_from_the_interval_alone(claim, sign, low, high, exp
 
 def test_what_has_no_difference_was_not_run_and_fewer_seeds_give_no_verdict(claim):
     assert verdict(claim, None) == "not run"
-    assert verdict(replace(claim, seeds=6), found(0.001, 0.03)) == "not finished"
+    assert verdict(replace(claim, seeds=range(6)), found(0.001, 0.03)) == "not finished"
+
+
+def test_a_claim_may_be_about_fresh_seeds():
+    seeds = {claim.id: claim.seeds for claim in read_claims()}
+    assert seeds["rmsd_over_sft_rl"] == range(5)
+    assert seeds["rmsd_open"] == range(5, 10)
 
 
 def test_the_page_and_the_sweeps_name_the_same_cells():
@@ -78,7 +84,11 @@ def test_test_answers_are_asked_for_where_a_claim_needs_them():
         (ROW, ROW.replace("| 0.01 |", "| much |"), "expected numbers"),
         (ROW, ROW.replace("| 0.01 |", "| nan |"), "smallest > 0"),
         (ROW, ROW.replace("| 0.01 |", "| -1 |"), "smallest > 0"),
-        (ROW, ROW.replace("| 5 |", "| 1 |"), "seeds > 1"),
+        (ROW, ROW.replace("| 5 |", "| 1 |"), "two seeds or more .*got 0.01, 1"),
+        (ROW, ROW.replace("| 5 |", "| 5-5 |"), "two seeds or more"),
+        (ROW, ROW.replace("| 5 |", "| 9-5 |"), "two seeds or more"),
+        (ROW, ROW.replace("| 5 |", "| 5- |"), "expected numbers"),
+        (ROW, ROW.replace("| 5 |", "| -5 |"), "expected numbers"),
         (ROW, ROW.removesuffix(" 5 |"), "expected 10 cells"),
         (ROW, ROW.replace("| mean |", "| |"), "not empty"),
         (ROW, f"{ROW}\n{ROW}", "ids twice: .*several_responses"),

@@ -137,7 +137,8 @@ def test_a_sweeps_page_table_and_picture(command, tmp_path):
     assert "| mix-0.5 less mix-0.0 | 6 | +0.000 | +0.023 ± 0.005 | +0.000 | +0.000 |" in lines
     assert "| mix-0.5 | 2 | 400 | 0 | 100 |" in lines
     (row,) = [line for line in lines if line.startswith("| VISD is above GRPO")]
-    assert "| +0.023 [+0.018, +0.029] | 6 | **holds** |" in row
+    # The claim has five seeds, so the sixth does not count for it.
+    assert "| +0.024 [+0.017, +0.031] | 5 | **holds** |" in row
     assert any("Power: a difference of 0.007 in `mean` (test)" in line for line in lines)
     rows = list(csv.DictReader((home / "report.csv").open()))
     assert {
@@ -148,6 +149,19 @@ def test_a_sweeps_page_table_and_picture(command, tmp_path):
         "value": "0.53",
     } in rows
     assert (home / "curves.png").stat().st_size > 5_000
+
+
+def test_a_claim_about_fresh_seeds_counts_no_others():
+    """Seeds 0 to 4 say 0.5, those after them 0.01 and 0.02."""
+    (claim,) = [claim for claim in read_claims() if claim.id == "rmsd_open"]
+    ours, theirs = seeds(*[1.0] * 5, 0.51, 0.52), seeds(*[0.5] * 7)
+    for runs in (ours, theirs):
+        for run in runs.values():
+            run["after"]["test"]["mean/open"] = run["after"]["test"]["mean"]
+    found = report.Results({}, {claim.cell: ours, claim.less: theirs}).of_claim(claim)
+    assert (found.value, found.count) == (pytest.approx(0.015), 2)
+    early = {claim.cell: dict(list(ours.items())[:5]), claim.less: theirs}
+    assert report.Results({}, early).of_claim(claim) is None
 
 
 def test_the_summary_has_a_verdict_a_claim(command, tmp_path):
