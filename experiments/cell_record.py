@@ -19,6 +19,7 @@ from filelock import FileLock
 from experiments.answers import Answered, answers_of, start_of
 from experiments.results import Record
 from experiments.sweep_file import hash_of
+from lit_vdistill import jsonl
 from lit_vdistill.tasks import Task
 from lit_vdistill.world.scenes import Split
 
@@ -69,6 +70,7 @@ def measured(run: Path, config: Mapping[str, Any], splits: Sequence[Split], star
         "tokens": sum(logged.get("step/tokens", ([], []))[1]),
         "teacher_responses": teacher_responses(config, logged),
         "judged_rollouts": sum(logged.get("judge/rollouts", ([], []))[1]),
+        "alarms": alarms_of(run),
     }
 
 
@@ -137,6 +139,14 @@ def training_values(run: Path) -> dict[str, tuple[list[int], list[float]]]:
                     steps.append(int(row["step"]))
                     values.append(value)
     return found
+
+
+def alarms_of(run: Path) -> list[str] | None:
+    """What `TrainingHealth` has said, with its steps; None for a run without it."""
+    path = run / "health.jsonl"
+    if not path.exists():
+        return None
+    return [f"{row['alarm']} in step {row['step']}" for _, row in jsonl.read(path)]
 
 
 def thinned(steps: Sequence[int], values: Sequence[float], total: int) -> list[list[float]]:

@@ -96,7 +96,7 @@ def report(sweep: Sweep, results: Results, claims: Sequence[Claim]) -> str:
     for split in splits_of(sweep.name, claims):
         lines += ["", f"## {split}", "", *_table(runs, LEVELS, split)]
     lines += ["", "## Training", "", *_table(runs, TRAINED, "val"), "", *_costs(runs)]
-    lines += ["", *_power(runs, sweep, claims), "", "![Curves](curves.png)"]
+    lines += ["", *_power(runs, sweep, claims), *_alarms(runs), "", "![Curves](curves.png)"]
     own = [claim for claim in claims if sweep.name in claim.sweeps]
     return "\n".join([*lines, "", "## Claims", "", *claim_rows(results, own)]) + "\n"
 
@@ -149,6 +149,21 @@ def _power(runs: Mapping[str, Runs], sweep: Sweep, claims: Sequence[Claim]) -> I
     starts = {r["start"]["weights"] for of_cell in runs.values() for r in of_cell.values()}
     if len(starts) > 1:
         yield f"- **Not all runs start from the same weights**: {sorted(starts)}."
+
+
+def _alarms(runs: Mapping[str, Runs]) -> Iterator[str]:
+    """What `TrainingHealth` said in the runs whose results tell; earlier ones do not."""
+    told = [
+        (f"{cell}, seed {seed}", alarms)
+        for cell, of_cell in runs.items()
+        for seed, record in of_cell.items()
+        if (alarms := record.get("alarms")) is not None
+    ]
+    if told and not any(alarms for _, alarms in told):
+        yield f"- Alarms of `TrainingHealth`: none in {len(told)} runs."
+    for place, alarms in told:
+        if alarms:
+            yield f"- **Alarm of `TrainingHealth`**: {place}: {', '.join(alarms)}."
 
 
 def claim_rows(results: Results, claims: Sequence[Claim]) -> Iterator[str]:

@@ -151,6 +151,34 @@ def test_a_sweeps_page_table_and_picture(command, tmp_path):
     assert (home / "curves.png").stat().st_size > 5_000
 
 
+def test_a_page_says_what_alarms_there_were(command, tmp_path):
+    """Results of before they were kept say nothing; of the others, all or none are told."""
+    silent, unknown = seeds(0.5, 0.5, alarms=[]), seeds(0.5, 0.5)
+    page = tmp_path / "r" / "visd_grpo" / "report.md"
+    command({"mix-0.0": silent, "mix-0.5": unknown}, str(FILE))
+    assert "- Alarms of `TrainingHealth`: none in 2 runs.\n" in page.read_text()
+    loud = {1: record(seed=1, alarms=["kl in step 3", "truncated in step 9"])}
+    command({"mix-0.0": silent, "mix-0.5": loud}, str(FILE))
+    (line,) = [line for line in page.read_text().splitlines() if "Alarm" in line]
+    assert line == (
+        "- **Alarm of `TrainingHealth`**: mix-0.5, seed 1: kl in step 3, truncated in step 9."
+    )
+    command({"mix-0.0": unknown, "mix-0.5": seeds(0.5, 0.5)}, str(FILE))
+    assert "TrainingHealth" not in page.read_text()
+
+
+def test_no_shipped_recipe_raised_an_alarm_in_the_sweeps():
+    """Those that stand for themselves, without overrides or lines of a sweep's own."""
+    told = {}
+    for run in stored().values():
+        recipe = run["arguments"][0].removeprefix("--config=")
+        is_shipped = recipe.startswith("configs/") and len(run["arguments"]) == 3
+        if is_shipped and run.get("alarms") is not None:
+            told.setdefault(recipe, []).extend(run["alarms"])
+    assert "configs/sft_rl.yaml" in told
+    assert {recipe: alarms for recipe, alarms in told.items() if alarms} == {}
+
+
 def test_a_claim_about_fresh_seeds_counts_no_others():
     """Seeds 0 to 4 say 0.5, those after them 0.01 and 0.02."""
     (claim,) = [claim for claim in read_claims() if claim.id == "rmsd_open"]

@@ -192,6 +192,14 @@ def test_what_cells_start_from_is_fitted_once_with_one_seed(small):
     assert len(small.command("--seeds", "1", "--first_seed", "8", "--only", "lr-1")) == 1
 
 
+def test_a_result_has_the_runs_alarms(tmp_path):
+    assert cell_record.alarms_of(tmp_path) is None
+    (tmp_path / "health.jsonl").touch()
+    assert cell_record.alarms_of(tmp_path) == []
+    (tmp_path / "health.jsonl").write_text('{"step": 34, "alarm": "kl", "metric": "kl/ref"}\n')
+    assert cell_record.alarms_of(tmp_path) == ["kl in step 34"]
+
+
 def test_a_result_has_means_by_task_curves_and_what_it_took(tmp_path):
     rows = [f"{step},{step / 100},{'nan' if step else 2.0}" for step in range(60)]
     (tmp_path / "csv").mkdir()
