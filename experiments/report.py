@@ -44,13 +44,7 @@ COSTS = {
     "judged_rollouts": "judged rollouts",
     "seconds": "seconds a cell",
 }
-_COUNTED: Mapping[Verdict, str] = {
-    "holds": "hold",
-    "does not hold": "do not hold",
-    "cannot be told": "cannot be told",
-    "not finished": "not finished",
-    "not run": "not run",
-}
+_OF_MANY: Mapping[Verdict, str] = {"holds": "hold", "does not hold": "do not hold"}
 _MARK = (
     "<!-- Written by `python -m experiments.report` from experiments/results/; change those. -->"
 )
@@ -235,7 +229,9 @@ def summary(results: Results, claims: Sequence[Claim], words: Path = FINDINGS) -
     verdicts = {claim.id: verdict(claim, results.of_claim(claim)) for claim in claims}
     findings = read_findings(verdicts, words)
     found = list(verdicts.values())
-    counted = ", ".join(f"{found.count(v)} {_COUNTED[v]}" for v in get_args(Verdict) if v in found)
+    counted = ", ".join(
+        f"{found.count(v)} {_OF_MANY.get(v, v)}" for v in get_args(Verdict) if v in found
+    )
     lines = [
         "# Results", "", _MARK,
         "What the claims of [CLAIMS.md](CLAIMS.md) come to by its rule: a student of 1.4 M",
