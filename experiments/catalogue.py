@@ -20,6 +20,7 @@ from typing import Any
 
 from experiments import answers
 from experiments.answers import COLUMNS, Answered, Figures
+from experiments.cell_record import alarms_of
 from experiments.methods import CATALOGUE, STARTS, Entry, hash_of, merged_values
 from lit_vdistill.cli.config_files import read_config
 from lit_vdistill.world.scenes import Split
@@ -64,6 +65,10 @@ class Runs:
             found["beside"] = answers.figures(answers.difference(after, self.after(other)))
         return found
 
+    def alarms(self, entry: Entry) -> list[str] | None:
+        """What an entry's run was told by `TrainingHealth`; None where nobody watched."""
+        return None if entry.student else alarms_of(self.home(entry))
+
     def home(self, entry: Entry) -> Path:
         """Run folder of an entry."""
         return self.folder / f"{entry.name}-{hash_of(entry, self.steps)}"
@@ -82,8 +87,8 @@ def page(stored: Stored) -> str:
         "|" + "---|" * 5,
         *map(described, (*CATALOGUE, *STARTS)),
         *("", SCORES, ""),
-        "| method | steps | " + " | ".join(COLUMNS.values()) + " |",
-        "|" + "---|" * (2 + len(COLUMNS)),
+        "| method | steps | " + " | ".join(COLUMNS.values()) + " | alarms |",
+        "|" + "---|" * (3 + len(COLUMNS)),
         *(scored(entry, stored.get(entry.name)) for entry in CATALOGUE),
         *("", BESIDE, ""),
         "| method less | the other | " + " | ".join(COLUMNS.values()) + " |",
@@ -144,7 +149,7 @@ def scored(entry: Entry, known: Mapping[str, Any] | None) -> str:
     """An entry's row of scores."""
     if known is None or not is_current(entry, known):
         why = "not run yet" if known is None else "not run since its values changed"
-        return f"| {entry.method} | | {why} |" + " |" * (len(COLUMNS) - 1)
+        return f"| {entry.method} | | {why} |" + " |" * len(COLUMNS)
     found, trainer = known["figures"], merged_values(entry.recipe)["trainer"]
     cells = [entry.method, str(known["steps"] or trainer["max_steps"])]
     for key in COLUMNS:
@@ -152,6 +157,8 @@ def scored(entry: Entry, known: Mapping[str, Any] | None) -> str:
         if "before" in found:
             after = f"{found['before'][key]:.3f} → {after} ({gain(found['gain'], key)})"
         cells.append(after)
+    alarms = known.get("alarms")
+    cells.append("not watched" if alarms is None else ", ".join(alarms) or "none")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -179,8 +186,9 @@ One run each, seed 0, on the embedded world's validation split (60 videos, nine 
 each), before → after (difference ± one standard error over videos, paired by question). GRPO and
 its relatives, R-MSD and OPD start from the stage-1 student in `experiments/stage1`, VISD and its
 relatives from one that has learnt to read what their teacher is told. A step is an optimizer's:
-with two updates of a window, half as many windows are sampled. One run of so small a student
-ranks no methods."""
+with two updates of a window, half as many windows are sampled. Alarms are those of
+`TrainingHealth` ([callbacks](../callbacks/README.md)). One run of so small a student ranks no
+methods."""
 BESIDE = """\
 Less what a method is to be compared with, by question (± one standard error over videos):"""
 
@@ -206,7 +214,8 @@ def main() -> None:
         if stored.get(name, {}).items() >= values.items():
             continue
         try:
-            stored[name] = {**values, "figures": runs.figures(entry, other)}
+            figures = runs.figures(entry, other)
+            stored[name] = {**values, "figures": figures, "alarms": runs.alarms(entry)}
         except subprocess.CalledProcessError:  # it has said why, and the others need not wait
             failed.append(name)
             continue

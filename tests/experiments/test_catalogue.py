@@ -10,6 +10,7 @@ import yaml
 from experiments import answers, catalogue
 from experiments.answers import Answered
 from experiments.methods import CATALOGUE, STARTS, Entry
+from lit_vdistill import jsonl
 from tests.smoke.test_fit import STAGES
 
 WANTED = {
@@ -76,6 +77,8 @@ def own_recipes(tmp_path, monkeypatch):
         if "bad" in config:
             raise subprocess.CalledProcessError(2, config)
         home.mkdir(parents=True)
+        told = [{"alarm": "kl", "step": 7}] if "two" in config else []
+        jsonl.write(home / "health.jsonl", told)
         (home / "summary.json").write_text("{}")
         (home / "config.yaml").write_text("model: {init_args: {policy: {path: start}}}")
 
@@ -111,7 +114,7 @@ def test_a_result_is_kept_until_a_value_changes(own_recipes):
     assert fitted == []
     Path("configs/one.yaml").write_text(text.replace("0.1", "0.15"))
     run("--only")  # writes the page alone
-    assert "| One | | not run since its values changed | | |" in Path("p.md").read_text()
+    assert "| One | | not run since its values changed | | | |" in Path("p.md").read_text()
     assert "| Two | One |" not in Path("p.md").read_text()
     run("--only", "two")  # its own values are as they were, those that it stands beside are not
     assert fitted == [("one", 0, "--name", "one")]
@@ -132,11 +135,12 @@ def test_the_page_has_scores_and_differences(own_recipes):
     _, run = own_recipes
     run("--only", "one", "two", "shipped")
     rows = Path("p.md").read_text().splitlines()
-    assert "| Shipped | 9 | 0.300 | 0.300 | 0.300 |" in rows
+    assert "| Shipped | 9 | 0.300 | 0.300 | 0.300 | not watched |" in rows
     cell = "0.200 → 0.500 (+0.300 ± 0.000)"
-    assert f"| One | 9 | {cell} | {cell} | {cell} |" in rows
+    assert f"| One | 9 | {cell} | {cell} | {cell} | none |" in rows
+    assert [row for row in rows if row.startswith("| Two |") and row.endswith("| kl in step 7 |")]
     assert "| Two | One | +0.250 ± 0.000 | +0.250 ± 0.000 | +0.250 ± 0.000 |" in rows
-    assert "| Bad | | not run yet | | |" in rows
+    assert "| Bad | | not run yet | | | |" in rows
     two = "| Two | ours | [two.yaml](two.yaml) | as two, `x 1` | [t](../t.py) |"
     assert two in rows
 
