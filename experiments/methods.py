@@ -134,7 +134,7 @@ STARTS = (
         SFT + "test_the_target_is_chosen_among_the_first_k_responses",
     ),
     Entry(
-        "SFT of OPD's teacher", "teacher_4m", "ours",
+        "SFT, longer: OPD's teacher", "sft_longer", "ours",
         SFT + "test_the_loss_is_that_of_the_best_response",
     ),
 )  # fmt: skip

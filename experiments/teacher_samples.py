@@ -1,6 +1,6 @@
 """One sampled answer of a white-box teacher to every training prompt, as a pool for SFT.
 
-python -m experiments.teacher_samples --teacher runs/teacher_4m/student --pool runs/samples.jsonl
+python -m experiments.teacher_samples --teacher runs/sft_longer/student --pool runs/samples.jsonl
 
 What on-policy distillation is compared with: the same teacher, prompts and student, but tokens that
 the teacher has sampled. One answer a prompt, so that nothing is chosen by the truth. The embedded
@@ -35,7 +35,7 @@ def sample(teacher: str, world: str, seed: int) -> Iterator[TeacherResponse]:
 def main() -> None:
     """Sample and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teacher", default="runs/teacher_4m/student")
+    parser.add_argument("--teacher", default="runs/sft_longer/student")
     parser.add_argument("--world", default="runs/world")
     parser.add_argument("--pool", type=Path, required=True, help="JSONL file to write")
     parser.add_argument("--seed", type=int, default=0)

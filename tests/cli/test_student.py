@@ -70,7 +70,7 @@ def test_another_network_keeps_its_stage():
     said = told("configs/opd.yaml", TINY)
     policy, teacher = json.loads(said["stage1_config"])
     assert policy == ["experiments/stage1_tiny_qwen3.5", "configs/sft.yaml", TINY]
-    assert teacher == ["runs/teacher_4m", "configs/teacher_4m.yaml"]
+    assert teacher == ["runs/sft_longer", "configs/sft_longer.yaml"]
 
 
 def test_the_command_line_wins_and_without_a_student_nothing_is_said(tmp_path):

@@ -24,9 +24,9 @@ ONLINE = [*POLICY, "--model.loss.group_size=4"]
 OVERRIDES = {
     "sft": POLICY,
     "sft_gad": POLICY,
+    "sft_longer": POLICY,
     "sft_perception": POLICY,
     "sft_privileged": POLICY,
-    "teacher_4m": [],
     "dapo": [
         *ONLINE,
         "--model.loss.resample_no_signal=0",
