@@ -10,6 +10,10 @@ Kind = Literal["level", "factor", "rise"]
 Statistic = Literal["median", "third largest", "spread"]
 _SAME = 1e-6
 """Spread of a constant reward, as a share of its size: what rounding leaves of it."""
+_UNPAID = ("group_std", "sigma_s")
+"""Logged beside the rewards (`reward/`), and none: how they differ, and how they are measured."""
+_LEAST_REWARD = 0.05
+"""That a reward has to fall from: what begins near nothing, or below, has little to lose."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class HealthLimits:
     """The same, downwards."""
     truncated_rise: float = 0.25
     """Share of truncated completions, less that of the beginning."""
-    kl: float = 0.5
+    reward_fall: float = 0.3
+    """A reward, or their sum, over that of the beginning: unlearnt, whatever else is paid for."""
+    kl: float = 0.25
     """Estimated KL to the starting policy, as logged: nats a token, or a sequence's where
     `loss.reduction` sums."""
     disc_accuracy_high: float = 0.95
@@ -87,12 +93,15 @@ class _Check:
     kind: Kind = "level"
     statistic: Statistic = "median"
     floor: float = 0.0
-    """Least beginning that a factor multiplies: three times next to nothing is nothing."""
+    """Least beginning that a factor multiplies: three times next to nothing is nothing, and nothing
+    is a third of it."""
 
     def bound(self, beginning: float) -> float:
         """What the statistic is compared with."""
+        if self.kind == "factor" and self.is_above:
+            return self.limit * max(beginning, self.floor)
         if self.kind == "factor":
-            return self.limit * max(beginning, self.floor if self.is_above else 0.0)
+            return self.limit * beginning if self.limit and beginning >= self.floor else -inf
         return self.limit + (beginning if self.kind == "rise" else 0.0)
 
 
@@ -215,8 +224,8 @@ def _of(values: Sequence[float], statistic: Statistic) -> float:
 
 def _checks(name: str, limits: HealthLimits) -> list[_Check]:
     area, _, what = name.partition("/")
-    if area == "reward" and what != "group_std":
-        return [_constant(what)]
+    if area == "reward":
+        return [] if what in _UNPAID else _of_reward(what, limits)
     if what == "grad_norm":
         return [_gradient(area, limits)]
     if area == "disc":
@@ -224,10 +233,20 @@ def _checks(name: str, limits: HealthLimits) -> list[_Check]:
     return _of_policy(limits).get(name, [])
 
 
-def _constant(reward: str) -> _Check:
-    mend = "look at it in rollouts.jsonl; no prompt asks for what it pays, or its weight is for "
-    mend += "nothing (model.rewards), or all rollouts are alike (model.sampling.temperature)"
-    return _Check(f"constant_reward/{reward}", _SAME, mend, is_above=False, statistic="spread")
+def _of_reward(reward: str, limits: HealthLimits) -> list[_Check]:
+    same = "look at it in rollouts.jsonl; no prompt asks for what it pays, or its weight is for "
+    same += "nothing (model.rewards), or all rollouts are alike (model.sampling.temperature)"
+    fall = "a larger weight of it in model.rewards, or a smaller one of what rises in its place; a "
+    fall += "lower model.optim.lr, a higher model.loss.kl_coef. Harmless where "
+    fall += "callbacks.Curriculum or ProximityAnnealing makes it harder to earn"
+    constant = _Check(f"constant_reward/{reward}", _SAME, same, is_above=False, statistic="spread")
+    if reward == "disc":  # grows less as the discriminator learns, which is judged by its accuracy
+        return [constant]
+    falls = _Check(
+        f"reward_fall/{reward}", limits.reward_fall, fall, is_above=False, kind="factor",
+        floor=_LEAST_REWARD,
+    )  # fmt: skip
+    return [constant, falls]
 
 
 def _gradient(network: str, limits: HealthLimits) -> _Check:
