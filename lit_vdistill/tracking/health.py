@@ -39,8 +39,8 @@ class HealthLimits:
     reward_fall: float = 0.3
     """A reward, or their sum, over that of the beginning: unlearnt, whatever else is paid for."""
     kl: float = 0.25
-    """Estimated KL to the starting policy, as logged: nats a token, or a sequence's where
-    `loss.reduction` sums."""
+    """Estimated KL to the starting policy, as logged: nats a token; with `loss.reduction`
+    `token_sum_over_limit` a token that there might have been, which is less."""
     disc_accuracy_high: float = 0.95
     """Pairs that the discriminator tells apart, once it pays: a style that is easy to see is then
     all that it rewards."""
