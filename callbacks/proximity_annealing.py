@@ -36,4 +36,4 @@ class ProximityAnnealing(Callback):
         for reward in pl_module.rewards:
             if isinstance(reward, ThinkPoint):
                 reward.sigma_s = sigma_s
-        pl_module.log("reward/sigma_s", sigma_s, batch_size=1)
+        pl_module.log("schedule/sigma_s", sigma_s, batch_size=1)

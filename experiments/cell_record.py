@@ -27,7 +27,7 @@ POINTS = 30
 """Of a curve: each the mean of a block of steps."""
 MEASURES = ("greedy", "mean", "best", "reward")
 _PACKAGES = ("torch", "lightning", "transformers", "torchmetrics", "numpy")
-_CURVES = ("reward/", "policy/grad_norm", "policy/entropy")
+_CURVES = ("reward/", "rollout/reward_std", "policy/grad_norm", "policy/entropy")
 _SUMMARISED = ("reward/", "policy/", "credit/", "judge/", "disc/", "match/", "kl/", "rollout/")
 
 

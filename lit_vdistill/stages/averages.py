@@ -55,7 +55,7 @@ class StepMetrics:
         """Add a group's pairs to a correlation coefficient within groups.
 
         Both sides are centred first: what a group has in common says nothing about its members.
-        The coefficient is 0 where one side varies within no group.
+        The coefficient is NaN where one side varies within no group.
         """
         x, y = (_centred(values.detach().double()) for values in (x, y))
         terms = (x, y, x * x, y * y, x * y)
@@ -114,4 +114,4 @@ def _correlation(n: float, x: float, y: float, xx: float, yy: float, xy: float) 
     spread = (n * xx - x * x) * (n * yy - y * y)
     # Below it the difference of the two products is rounding.
     is_constant = spread <= 1e-20 * max(n * xx, 1e-12) * max(n * yy, 1e-12) * n
-    return 0.0 if n < 2 or is_constant else (n * xy - x * y) / spread**0.5
+    return math.nan if n < 2 or is_constant else (n * xy - x * y) / spread**0.5

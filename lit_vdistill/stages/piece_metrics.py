@@ -32,7 +32,7 @@ def describe_rewards(
     count = float(len(rollouts))
     metrics.add_mean("reward/total", totals)
     if totals.shape[1] > 1:
-        metrics.add_mean("reward/group_std", totals.std(dim=1))
+        metrics.add_mean("rollout/reward_std", totals.std(dim=1))
     metrics.add_mean("rollout/no_signal", 1.0 - has_signal(advantages).float())
     metrics.add("rollout/length", float(sum(len(r.completion_ids) for r in rollouts)), count)
     metrics.add("rollout/truncated", float(sum(r.is_truncated for r in rollouts)), count)

@@ -10,8 +10,6 @@ Kind = Literal["level", "factor", "rise"]
 Statistic = Literal["median", "third largest", "spread"]
 _SAME = 1e-6
 """Spread of a constant reward, as a share of its size: what rounding leaves of it."""
-_UNPAID = ("group_std", "sigma_s")
-"""Logged beside the rewards (`reward/`), and none: how they differ, and how they are measured."""
 _LEAST_REWARD = 0.05
 """That a reward has to fall from: what begins near nothing, or below, has little to lose."""
 
@@ -196,11 +194,11 @@ def counted(metrics: Mapping[str, float]) -> dict[str, float]:
     Args:
         metrics: As logged. Left out are values that are no number, all while the policy rests
             (`disc/warmup`), gradient norms of 0 (a network at rest), and the share of groups
-            without signal where a group has one rollout (no `reward/group_std`).
+            without signal where a group has one rollout (no `rollout/reward_std`).
     """
     if metrics.get("disc/warmup", 0.0) > 0.0:
         return {}
-    is_alone = "reward/group_std" not in metrics
+    is_alone = "rollout/reward_std" not in metrics
     return {
         name: value
         for name, value in metrics.items()
@@ -225,7 +223,7 @@ def _of(values: Sequence[float], statistic: Statistic) -> float:
 def _checks(name: str, limits: HealthLimits) -> list[_Check]:
     area, _, what = name.partition("/")
     if area == "reward":
-        return [] if what in _UNPAID else _of_reward(what, limits)
+        return _of_reward(what, limits)
     if what == "grad_norm":
         return [_gradient(area, limits)]
     if area == "disc":

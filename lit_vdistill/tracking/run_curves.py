@@ -13,10 +13,10 @@ By = Literal["run", "cell"]
 NUM_POINTS = 60
 """Of a curve at the most; a point is the mean of its share of steps, the band their range."""
 _FIRST = {
-    "reward": ("reward/total", "reward/group_std"),
+    "reward": ("reward/total",),
     "policy": (
         "policy/entropy", "policy/grad_norm", "rollout/length", "rollout/truncated",
-        "rollout/no_signal", "kl/ref", "train/loss",
+        "rollout/no_signal", "rollout/reward_std", "kl/ref", "train/loss",
     ),
     "val": ("val/score", "val/reward"),
     "disc": ("disc/accuracy", "disc/margin", "disc/reward_share"),

@@ -52,7 +52,6 @@ SECTIONS = (
         (
             Plot("total", ("reward/total",)),
             Plot("total and parts", pattern="^reward/"),
-            Plot("spread within a group", ("reward/group_std",)),
         ),
     ),
     Section(
@@ -99,6 +98,7 @@ SECTIONS = (
             Plot("tokens", ("rollout/length",)),
             Plot("truncated", ("rollout/truncated",)),
             Plot("groups without signal", ("rollout/no_signal",)),
+            Plot("spread of the reward within a group", ("rollout/reward_std",)),
             Plot("sampler from trainer", ("rollout/logprob_gap",)),
         ),
         table=ROLLOUTS,

@@ -9,8 +9,8 @@ from lit_vdistill.models.vlm import VLMConfig
 from lit_vdistill.rewards import Answer
 from lit_vdistill.stages import OnPolicyModule
 
-DEAD = {"rollout/no_signal": 1.0, "reward/group_std": 0.0}
-ALIVE = {"rollout/no_signal": 0.2, "reward/group_std": 0.1}
+DEAD = {"rollout/no_signal": 1.0, "rollout/reward_std": 0.0}
+ALIVE = {"rollout/no_signal": 0.2, "rollout/reward_std": 0.1}
 
 
 @pytest.fixture

@@ -378,11 +378,11 @@ def test_warmup_ends_early_on_accuracy_and_is_in_the_state(batch_of, prepare, wi
 
 def test_health_is_reported(batch_of, sampled_of, prepare, window_of):
     stage = wake(prepare(rmsd()))
-    sampled = sampled_of(REWARDS, batch_of(["B", "A"], ["B"]), [RIGHT, WRONG], [RIGHT, RIGHT])
+    sampled = sampled_of(REWARDS, batch_of(["B", "A"], ["B"]), [RIGHT, f"{WRONG} No."], [RIGHT] * 2)
     window_of(stage, sampled)
     stage.score_groups(sampled)
     metrics = stage.metrics.reduced()
-    for key in ("accuracy", "margin", "corr_length", "corr_quality", "reward_share", "loss"):
+    for key in ("accuracy", "margin", "corr_length", "reward_share", "loss"):
         assert math.isfinite(metrics[f"disc/{key}"])
     assert 0.0 < metrics["disc/reward_share"] < 1.0
 

@@ -15,7 +15,7 @@ WELL = {
     "rollout/no_signal": 0.25,
     "reward/total": 0.5,
     "reward/content": 0.4,
-    "reward/group_std": 0.1,
+    "rollout/reward_std": 0.1,
     "rollout/length": 30.0,
     "rollout/truncated": 0.01,
     "policy/entropy": 0.25,
@@ -36,7 +36,7 @@ def watch():
 
 def well(step, **changes):
     """Metrics of a healthy step, whose values never stand still."""
-    steady = ("rollout/no_signal", "reward/group_std")
+    steady = ("rollout/no_signal", "rollout/reward_std")
     noise = 1.0 + 0.01 * (step % 3)
     found = {name: value if name in steady else value * noise for name, value in WELL.items()}
     return found | {name.replace("__", "/"): value for name, value in changes.items()}
@@ -156,8 +156,6 @@ def test_a_reward_that_is_always_paid_in_full_is_learnt(watch):
         ("content", 0.04, 0.0, []),  # began near nothing
         ("content", -0.4, -2.0, []),
         ("disc", 0.4, 0.1, []),
-        ("sigma_s", 4.0, 0.5, []),
-        ("group_std", 0.1, 0.02, []),
     ],
 )
 def test_a_reward_that_falls_to_a_third_is_told(watch, name, before, after, told):
@@ -170,7 +168,7 @@ def test_a_reward_that_falls_to_a_third_is_told(watch, name, before, after, told
 
 
 def test_what_a_schedule_holds_is_no_constant_reward(watch):
-    assert run(watch, [well(s, reward__sigma_s=0.5) for s in range(20)]) == {}
+    assert run(watch, [well(s, schedule__sigma_s=0.5) for s in range(20)]) == {}
 
 
 def test_a_limit_of_0_below_is_never_met(watch):
@@ -184,7 +182,7 @@ def test_a_limit_of_0_below_is_never_met(watch):
 def test_one_rollout_a_prompt_has_no_siblings_to_differ_from(watch):
     steps = [well(s, rollout__no_signal=1.0) for s in range(20)]
     for metrics in steps:
-        del metrics["reward/group_std"]
+        del metrics["rollout/reward_std"]
     assert run(watch, steps) == {}
 
 
