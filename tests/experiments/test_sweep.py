@@ -8,7 +8,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from experiments import cell_record, sweep
+from experiments import cell_record, sweep, sweep_runner
 from experiments.answers import Answered
 
 MEASURED = {
@@ -24,9 +24,9 @@ def small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sweep, "read_claims", list)
     monkeypatch.setattr(cell_record, "commit", lambda: "c0ffee")
-    monkeypatch.setattr(sweep, "measured", lambda *args: MEASURED)
+    monkeypatch.setattr(sweep_runner, "measured", lambda *args: MEASURED)
     # Threads of this process would stay with the tests that follow.
-    monkeypatch.setattr(sweep.torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(sweep_runner.torch, "set_num_threads", lambda count: None)
     trainer = {"max_steps": 9}
     model = {"class_path": "A", "init_args": {"policy": {"path": "start/student"}}}
     Path("a.yaml").write_text(yaml.safe_dump({"model": model, "trainer": trainer}))
@@ -44,7 +44,7 @@ def small(tmp_path, monkeypatch):
         stdout.write("one\nits last line\n")
         return SimpleNamespace(returncode=int(state.fails in words))
 
-    monkeypatch.setattr(sweep.subprocess, "run", run)
+    monkeypatch.setattr(sweep_runner.subprocess, "run", run)
 
     def command(*args, file="s.yaml"):
         state.fitted.clear()
@@ -140,7 +140,7 @@ def test_a_stored_cell_is_run_again_and_compared(small, capsys, monkeypatch):
     assert Path("r/s/lr-1-0.json").read_bytes() == stored
 
     other = MEASURED | {"after": {"val": {"mean": 0.5000001}}, "curves": {"c": [[1, 2.0]]}}
-    monkeypatch.setattr(sweep, "measured", lambda *args: other)
+    monkeypatch.setattr(sweep_runner, "measured", lambda *args: other)
     shutil.rmtree("runs/sweeps/again")
     with pytest.raises(SystemExit) as ended:
         small.command("--only", "lr-1", "--seeds", "1", "--again")
@@ -159,11 +159,11 @@ def test_a_cell_that_is_stopped_leaves_no_result(small, monkeypatch):
     def stopped(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "measured", stopped)
+    monkeypatch.setattr(sweep_runner, "measured", stopped)
     with pytest.raises(KeyboardInterrupt):
         small.command()
     assert not Path("r").exists()
-    monkeypatch.setattr(sweep, "measured", lambda *args: MEASURED)
+    monkeypatch.setattr(sweep_runner, "measured", lambda *args: MEASURED)
     small.command()
     assert len(list(Path("r/s").glob("*.json"))) == 4
 
