@@ -21,6 +21,7 @@ discriminator's head, come from the seed. So cells part where what they learn pa
 """
 
 import argparse
+import shutil
 import signal
 import statistics
 import subprocess
@@ -28,6 +29,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from experiments.claims import read_claims, splits_of
 from experiments.results import RESULTS, Stored, compared, stored
@@ -92,7 +95,8 @@ def run_again(runner: Runner, jobs: list[Job], known: Stored) -> bool:
     """Run stored cells once more, and say where they are not the same to the digit.
 
     Raises:
-        SweepFileError: For a cell that has no result, or one of other threads.
+        SweepFileError: For a cell that has no result, or one of other threads; while another
+            process compares.
     """
     for job in jobs:
         record = known.get((job.key, job.seed))
@@ -100,9 +104,16 @@ def run_again(runner: Runner, jobs: list[Job], known: Stored) -> bool:
             why = f"took {record['threads']} threads: --threads" if record else "has no result"
             raise SweepFileError(f"--again: {job.name} {why}")
     folder = runner.folder / "again"
-    second = replace(runner, folder=folder, results=folder / "results")
-    is_same = not run_all(second, jobs, rerun_crashed=True)
-    found = stored(second.results)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(runner.folder / "again.lock", timeout=0):
+            # What an earlier call has run is not this code's.
+            shutil.rmtree(folder)
+            second = replace(runner, folder=folder, results=folder / "results")
+            is_same = not run_all(second, jobs, rerun_crashed=True)
+            found = stored(second.results)
+    except Timeout as error:
+        raise SweepFileError(f"--again: {folder} is used by another process; wait") from error
     for job in jobs:
         if (job.key, job.seed) in found:
             told = compared(known[job.key, job.seed], found[job.key, job.seed])
@@ -136,8 +147,7 @@ def _stop(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def main() -> None:
-    """List or run a sweep's cells."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--seeds", type=int, help="how many; else those of the file")
@@ -151,6 +161,18 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/sweeps"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
+    if args.again and args.workers > 1:
+        parser.error("--again compares cells one after another: leave --workers out")
+    if args.first_seed and args.seeds is None:
+        parser.error("--first_seed says where --seeds N begins: say how many, or leave it out")
+    if min(args.workers, args.threads, 1 if args.seeds is None else args.seeds) < 1:
+        parser.error("--seeds, --workers and --threads: expected 1 or more")
+    return args
+
+
+def main() -> None:
+    """List or run a sweep's cells."""
+    args = _arguments()
     signal.signal(signal.SIGTERM, _stop)
     try:
         sweep = read_sweep(args.file)

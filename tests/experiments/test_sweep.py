@@ -141,7 +141,6 @@ def test_a_stored_cell_is_run_again_and_compared(small, capsys, monkeypatch):
 
     other = MEASURED | {"after": {"val": {"mean": 0.5000001}}, "curves": {"c": [[1, 2.0]]}}
     monkeypatch.setattr(sweep_runner, "measured", lambda *args: other)
-    shutil.rmtree("runs/sweeps/again")
     with pytest.raises(SystemExit) as ended:
         small.command("--only", "lr-1", "--seeds", "1", "--again")
     assert ended.value.code == 1
@@ -153,6 +152,26 @@ def test_a_stored_cell_is_run_again_and_compared(small, capsys, monkeypatch):
     ):  # fmt: skip
         with pytest.raises(SystemExit, match=f"error: --again: {why}"):
             small.command(*options, "--again")
+    with FileLock("runs/sweeps/again.lock"), pytest.raises(SystemExit, match="another process"):
+        small.command("--only", "lr-1", "--seeds", "1", "--again")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--again", "--workers", "2"], "--again compares cells one after another"),
+        (["--first_seed", "5"], "--first_seed says where --seeds N begins"),
+        (["--seeds", "0"], "expected 1 or more"),
+        (["--workers", "-1"], "expected 1 or more"),
+        (["--threads", "0"], "expected 1 or more"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(small, capsys, options, why):
+    with pytest.raises(SystemExit) as ended:
+        small.command(*options)
+    assert ended.value.code == 2
+    assert why in capsys.readouterr().err
+    assert small.fitted == []
 
 
 def test_a_cell_that_is_stopped_leaves_no_result(small, monkeypatch):
