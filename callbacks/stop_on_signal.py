@@ -28,6 +28,7 @@ class StopOnSignal(Callback):
         """No signal yet."""
         self._received: int = 0
         self._asked: tuple[str, int] | None = None
+        self._code: int | None = None
         self._before: dict[int, Any] = {}
 
     def ask(self, reason: str, code: int) -> None:
@@ -60,11 +61,7 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop all processes behind a whole step, if one of them was told to.
-
-        Raises:
-            SystemExit: With 128 + the number of the signal, or with what was asked for.
-        """
+        """Save behind a whole step, if a process was told to stop; the step is not logged yet."""
         if not batch.is_last:
             return
         number = max(processes.gather(self._received))
@@ -80,7 +77,30 @@ class StopOnSignal(Callback):
             )
             step = trainer.global_step
             sys.stderr.write(f"stopped by {reason} behind step {step}; {more}\n")
-        raise SystemExit(code)
+        self._code = code
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop in place of the next step."""
+        self._leave()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop in place of a validation behind the last step."""
+        self._leave()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop behind an epoch's last step."""
+        self._leave()
+
+    def _leave(self) -> None:
+        """Stop once the logger has the step that was the last.
+
+        Raises:
+            SystemExit: With 128 + the number of the signal, or with what was asked for.
+        """
+        if self._code is not None:
+            raise SystemExit(self._code)
 
     def _save(self, trainer: Trainer) -> Path | None:
         """Write `last.ckpt` where the run's checkpoints are; all processes do it together."""

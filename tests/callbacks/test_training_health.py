@@ -77,8 +77,9 @@ def test_others_than_the_first_process_only_decide(stage, tmp_path, caplog):
     assert caplog.records == []
     end = trainer(1, rank=1)
     end.checkpoint_callback = None
+    stopper.on_train_batch_end(end, stage, None, SimpleNamespace(is_last=True), 0)
     with pytest.raises(SystemExit) as stop:
-        stopper.on_train_batch_end(end, stage, None, SimpleNamespace(is_last=True), 0)
+        stopper.on_train_batch_start(end, stage, None, 1)
     assert stop.value.code == 3
 
 

@@ -1,5 +1,6 @@
 """A run that is told to stop loses nothing and says so."""
 
+import csv
 import os
 import signal
 
@@ -14,6 +15,24 @@ STEPS = ["--trainer.max_steps=4", "--trainer.val_check_interval=4", "--model.los
 def weights(folder):
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     return checkpoint["state_dict"], checkpoint["global_step"]
+
+
+def curves_to(folder):
+    """Options of a table of every step."""
+    logger = "--trainer.logger"
+    return [
+        f"{logger}=lit_vdistill.tracking.csv_curves.CSVCurves",
+        f"{logger}.save_dir={folder}",
+        f"{logger}.name=",
+        f"{logger}.version=csv",
+        "--trainer.log_every_n_steps=1",
+    ]
+
+
+def steps_in(folder):
+    """Steps whose loss is in the table that was written last."""
+    with (folder / "csv" / "metrics.csv").open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
 
 
 def test_a_run_that_collapses_stops_where_it_is_told_to_and_goes_on_to_the_same_end(
@@ -34,7 +53,8 @@ def test_a_run_that_collapses_stops_where_it_is_told_to_and_goes_on_to_the_same_
         out = tmp_path / name
         mine = [f"--trainer.callbacks.folder={out}", f"--trainer.callbacks.stop={stop}"]
         kept = f"--trainer.callbacks.dirpath={out}/checkpoints"
-        small_run("visd", out, *STEPS, *health[:3], *mine, *health[3:], kept, *more)
+        mine += [*health[3:], kept, *curves_to(out)]
+        small_run("visd", out, *STEPS, *health[:3], *mine, *more)
         return out
 
     whole = fit("whole", "false")
@@ -47,6 +67,7 @@ def test_a_run_that_collapses_stops_where_it_is_told_to_and_goes_on_to_the_same_
     assert "stopped by TrainingHealth (" in said
     assert f"no_signal) behind step 2; go on with --ckpt_path {last}" in said
     assert weights(stopped)[1] == 2
+    assert steps_in(stopped) == [0, 1]
     fit("stopped", "true", f"--ckpt_path={last}")
     expected, state = weights(whole)[0], weights(stopped)[0]
     assert [name for name, value in expected.items() if not torch.equal(value, state[name])] == []
@@ -81,7 +102,7 @@ def test_a_told_run_stops_behind_its_step_and_goes_on_to_the_same_end(
     with monkeypatch.context() as patch:
         patch.setattr(StepLoop, "training_step", told)
         with pytest.raises(SystemExit) as caught:
-            small_run("visd", stopped, *STEPS, *pieces)
+            small_run("visd", stopped, *STEPS, *pieces, *curves_to(stopped))
     assert caught.value.code == code
     assert signal.getsignal(number) is before
     last = stopped / "checkpoints" / "last.ckpt"
@@ -89,6 +110,8 @@ def test_a_told_run_stops_behind_its_step_and_goes_on_to_the_same_end(
     assert f"stopped by {signal.Signals(number).name} behind step 2; go on with --ckpt_path" in said
     assert str(last) in said
     assert weights(stopped)[1] == 2
-    small_run("visd", stopped, *STEPS, *pieces, f"--ckpt_path={last}")
+    assert steps_in(stopped) == [0, 1]
+    small_run("visd", stopped, *STEPS, *pieces, *curves_to(stopped), f"--ckpt_path={last}")
+    assert steps_in(stopped) == [2, 3]
     expected, state = weights(whole)[0], weights(stopped)[0]
     assert [name for name, value in expected.items() if not torch.equal(value, state[name])] == []
