@@ -23,6 +23,7 @@ from lit_vdistill.data.window import StreamState, WindowLoader, WindowTurn
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.models.families import family_of_processor
 from lit_vdistill.models.vlm import load_processor
+from lit_vdistill.pool.box_scale import check_box_scale
 from lit_vdistill.pool.store import PoolStore, report_unmatched
 from lit_vdistill.pool.text_units import demonstrations
 from lit_vdistill.readers.records import BadSample, with_length
@@ -98,7 +99,8 @@ class VideoDistillDataModule(LightningDataModule):
         """Read records and pool, count what cannot be used.
 
         Raises:
-            ValueError: When the test split is asked for and none is named.
+            ValueError: When the test split is asked for and none is named; for a pool of other
+                records, or whose boxes are in other units than the student's.
         """
         self.processor = load_processor(self.processor_path)
         self.template = load_template(self.prompt.template)
@@ -122,6 +124,8 @@ class VideoDistillDataModule(LightningDataModule):
             self.train_set = self._dataset("training", self.sources.train_path, asked)
             ids = {sample.id for sample in self.train_set.samples}
             report_unmatched(ids, asked or {}, self.sources.pool_path)
+            if self.train_set.box_units == "thousandths":
+                check_box_scale(self.train_set.samples, asked or {}, self.sources.pool_path)
 
     def train_dataloader(self) -> WindowLoader:
         """Windows in an order by (seed, epoch), turn by turn, resumable."""

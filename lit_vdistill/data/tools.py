@@ -204,6 +204,7 @@ def _overlap(
 
 
 def _check_pool(path: str, samples: Sequence[VideoSample]) -> Iterator[BadSample]:
+    from lit_vdistill.pool.box_scale import box_scale
     from lit_vdistill.pool.store import PoolStore
 
     try:
@@ -213,6 +214,8 @@ def _check_pool(path: str, samples: Sequence[VideoSample]) -> Iterator[BadSample
     ids = {sample.id for sample in samples}
     sizes = Counter(len(pool) for pool in pools.values())
     sys.stdout.write(f"teacher pool: {len(pools)} samples, responses a sample {dict(sizes)}\n")
+    if (scale := box_scale(samples, pools)) is not None:
+        sys.stdout.write(f"teacher pool: {scale}\n")
     yield from _unparsable(path, [response for pool in pools.values() for response in pool])
     yield from (
         BadSample(key, path, "matches no training sample") for key in pools if key not in ids

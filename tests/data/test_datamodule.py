@@ -18,8 +18,10 @@ from lit_vdistill.data.prompt_config import PromptConfig
 from lit_vdistill.data.teacher_view import ViewConfig
 from lit_vdistill.media.video import FrameConfig, MediaReader
 from lit_vdistill.pool.quality import greedy_scores, score_responses
+from lit_vdistill.pool.store import PoolStore
 from lit_vdistill.readers.records import BadSample, read_records, write_records
 from lit_vdistill.responses.grammar import parse_response
+from lit_vdistill.responses.writing import rescaled_boxes
 from lit_vdistill.rewards import (
     GroundedFormat,
     OuterFormat,
@@ -36,14 +38,21 @@ def make_data(world, tmp_path):
     """A data module on a copy of the small world."""
     root = tmp_path / "world"
     shutil.copytree(world, root)
+    thousandths = PoolStore(tmp_path / "thousandths.jsonl")
+    thousandths.append(
+        replace(said, text=rescaled_boxes(said.text, 1000 / 96, 1000 / 96, digits=0))
+        for pool in PoolStore(root / "pool.jsonl").load().values()
+        for said in pool
+    )
 
     def build(max_bad_fraction=0.0, units="pixels", template="short", shown=None, **loader):
+        pool = root / "pool.jsonl" if units == "pixels" else thousandths.path
         sources = SourceConfig(
             train_path=str(root / "train.jsonl"),
             val_path=str(root / "val.jsonl"),
             test_path=str(root / "test.jsonl"),
             media_root=str(root),
-            pool_path=str(root / "pool.jsonl"),
+            pool_path=str(pool),
             cache_dir=str(tmp_path / "frames"),
             max_bad_fraction=max_bad_fraction,
         )
@@ -181,6 +190,15 @@ def test_boxes_come_in_the_units_that_the_model_writes(make_data, units, scale):
         box = data.train_set[index].sample.evidence.boxes[0].box
         expected = [value * scale for value in raw.evidence.boxes[0].box]
         assert list(box) == pytest.approx(expected)
+
+
+def test_a_pool_in_other_units_than_the_students_is_refused(make_data):
+    """The world's teacher writes pixels, of 96 a side; as thousandths all its boxes were wrong."""
+    data = make_data(units="thousandths")
+    data.setup("fit")
+    data.sources = replace(data.sources, pool_path=str(make_data.root / "pool.jsonl"))
+    with pytest.raises(ValueError, match=r"pool.jsonl: expected .* thousandths .* about 9\d "):
+        data.setup("fit")
 
 
 def test_the_envelope_of_a_run_is_that_of_its_qualities_and_rewards(make_data):

@@ -37,6 +37,7 @@ def test_the_embedded_world_is_clean(root, capsys):
     out = capsys.readouterr().out
     assert "54 records" in out
     assert "teacher pool: 36 samples, responses a sample {8: 36}" in out
+    assert re.search(r"teacher pool: \d+ boxes count to about 9\d across and 9\d down", out)
     assert re.search(
         r"teacher pool: 2\d\d of 288 responses \([89]\d\.\d%\) can be parsed, others", out
     )
