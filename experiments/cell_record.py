@@ -67,7 +67,7 @@ def measured(run: Path, config: Mapping[str, Any], splits: Sequence[Split], star
             for name, curve in logged.items()
             if name.startswith(_CURVES)
         },
-        "tokens": sum(logged.get("step/tokens", ([], []))[1]),
+        "tokens": total_tokens(logged, steps),
         "teacher_responses": teacher_responses(config, logged),
         "judged_rollouts": sum(logged.get("judge/rollouts", ([], []))[1]),
         "alarms": alarms_of(run),
@@ -166,8 +166,16 @@ def final(values: Sequence[float]) -> float:
     return statistics.mean(values[-max(1, len(values) // 10) :])
 
 
+def total_tokens(logged: Mapping[str, Any], steps: int) -> float:
+    """Prompt and completion tokens of a run; where not every step is logged, by those that are."""
+    _, known = logged.get("step/tokens", ([], []))
+    return sum(known) * steps / len(known) if known else 0.0
+
+
 def teacher_responses(config: Mapping[str, Any], logged: Mapping[str, Any]) -> float:
     """Responses of the pool that a run could draw from: K to each prompt of each window.
+
+    Of SFT those that it has learnt from, one a prompt, of however many they are the best.
 
     Args:
         config: Its merged values.
@@ -175,9 +183,14 @@ def teacher_responses(config: Mapping[str, Any], logged: Mapping[str, Any]) -> f
     """
     model = config["model"]
     given = model.get("init_args", {})
-    if not model["class_path"].endswith("RMSDModule") or not given["disc"]["reward_weight"]:
+    stage = model["class_path"].rpartition(".")[2]
+    if stage not in ("RMSDModule", "SFTModule"):
         return 0
     per_step = config["data"]["init_args"]["loader"]["batch_size"]
+    if stage == "SFTModule":
+        return config["trainer"]["max_steps"] * per_step
+    if not given["disc"]["reward_weight"]:
+        return 0
     if given["matching"].get("pool_size_if_unequal"):
         return round(per_step * sum(logged["match/responses"][1]), 1)
     return config["trainer"]["max_steps"] * per_step * given["matching"]["pool_size"]

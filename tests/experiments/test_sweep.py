@@ -254,5 +254,14 @@ def test_teacher_responses_are_counted_where_a_pool_is_matched():
     assert cell_record.teacher_responses(config, logged) == 24 * 6.5
     given["disc"]["reward_weight"] = 0.0
     assert cell_record.teacher_responses(config, {}) == 0
+    config["model"] = {"class_path": "lit_vdistill.stages.SFTModule", "init_args": {}}
+    assert cell_record.teacher_responses(config, {}) == 150 * 24
     config["model"] = {"class_path": "lit_vdistill.stages.OnPolicyModule", "init_args": {}}
     assert cell_record.teacher_responses(config, {}) == 0
+
+
+def test_tokens_of_steps_that_are_not_logged_count_too():
+    logged = {"step/tokens": ([9, 19], [100.0, 140.0])}
+    assert cell_record.total_tokens(logged, 20) == 2400.0
+    assert cell_record.total_tokens(logged, 2) == 240.0
+    assert cell_record.total_tokens({}, 20) == 0.0
