@@ -86,7 +86,8 @@ def check_box_scale(
         raise ValueError(
             f"teacher pool {path}: expected boxes in thousandths of width and height "
             f"(data.prompt.box_units), but its {scale}. Ask the teacher for thousandths, or "
-            "multiply its corners by 1000 over the width and the height that they count"
+            "multiply its corners by 1000 over the width and the height that they count; where the "
+            "stage draws from no pool, name none (data.sources.pool_path null)"
         )
 
 
