@@ -217,6 +217,7 @@ def test_paper_configs_instantiate_and_step_on_the_tiny_student(tmp_path, world,
             "--data.sources.media_root=" + str(world),
             *(f"--data.sources.{k}_path={world}/{k}.jsonl" for k in ("train", "val", "pool")),
             f"--data.sources.cache_dir={tmp_path}/frames",
+            "--data.prompt.box_units=pixels",  # as the world's teacher writes boxes
             "--data.loader.num_workers=0",
             "--trainer.accelerator=cpu",
             "--trainer.devices=1",

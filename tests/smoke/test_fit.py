@@ -87,8 +87,9 @@ def test_everything_is_logged(small_run, tmp_path):
     for row in rows:
         row.pop("verify/shared_prefix_gap")  # measured at the first step only
     unknown = {k for row in rows for k, v in row.items() if v and not math.isfinite(float(v))}
-    # Six tokens end no response: there is no pair that the discriminator could learn from.
-    nothing = {"accuracy", "margin", "pair_weight", "reward_share", "ties"}
+    # Six tokens end no response: there is no pair that the discriminator could learn from, and all
+    # are of one length.
+    nothing = {"accuracy", "corr_length", "margin", "pair_weight", "reward_share", "ties"}
     assert unknown == {f"disc/{name}" for name in nothing}
 
 
